@@ -1,0 +1,95 @@
+"""Ed25519 keys and addresses with a checksum. Source: protocol L3."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from chain.errors import BadSignature
+from chain.hashing import digest
+
+PREFIX = "pn1"
+_CHECKSUM = 5
+
+
+class BadAddress(ValueError):
+    """Text that is not an address; the message says why."""
+
+
+class PrivateKey:
+    """An Ed25519 private key. `seed` is its 32 secret bytes."""
+
+    __slots__ = ("_key", "address", "public", "seed")
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != 32:
+            raise ValueError("an Ed25519 seed has 32 bytes")
+        self.seed = seed
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._key.public_key().public_bytes_raw()
+        self.address = address_of(self.public)
+
+    @classmethod
+    def generate(cls) -> PrivateKey:
+        """A new key from the operating system's randomness."""
+        return cls(Ed25519PrivateKey.generate().private_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        """64-byte signature over `message`."""
+        return self._key.sign(message)
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({address_text(self.address)})"
+
+
+def verify(public: bytes, signature: bytes, message: bytes) -> None:
+    """Raise BadSignature unless `signature` is `public`'s over `message`."""
+    try:
+        _public_key(public).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise BadSignature("signature does not verify") from error
+
+
+@lru_cache(maxsize=4096)
+def _public_key(public: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public)
+
+
+@lru_cache(maxsize=65536)
+def address_of(public: bytes) -> bytes:
+    """20-byte address of a public key."""
+    return digest("ponas/address", public)[:20]
+
+
+def system_address(name: str) -> bytes:
+    """Address of an account that no key controls (escrow and the like)."""
+    return digest("ponas/system", name.encode())[:20]
+
+
+def address_text(address: bytes) -> str:
+    """`pn1` and 40 characters of base32: the address and a 5-byte checksum."""
+    return PREFIX + base64.b32encode(address + _checksum(address)).decode().lower()
+
+
+def parse_address(text: str) -> bytes:
+    """Inverse of `address_text`; raises BadAddress."""
+    text = text.strip()
+    if not text.startswith(PREFIX):
+        raise BadAddress(f"an address starts with {PREFIX!r}")
+    if len(text) != len(PREFIX) + 40:
+        raise BadAddress(f"an address has {len(PREFIX) + 40} characters, this has {len(text)}")
+    try:
+        raw = base64.b32decode(text[len(PREFIX) :].upper())
+    except ValueError as error:
+        raise BadAddress("an address consists of a-z and 2-7") from error
+    if raw[20:] != _checksum(raw[:20]) or address_text(raw[:20]) != text:
+        raise BadAddress("the address's checksum does not fit: it has a typing error")
+    return raw[:20]
+
+
+def _checksum(address: bytes) -> bytes:
+    return hashlib.sha256(b"ponas/address-checksum" + address).digest()[:_CHECKSUM]

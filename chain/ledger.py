@@ -1,0 +1,185 @@
+"""Applying a block to a state. Pure: the change is written to an overlay, or a typed error is raised.
+
+Source: protocol L6 to L10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from chain import accounts
+from chain.encoding import Record, Size
+from chain.errors import BadBlock, BadCoinbase, BadTransaction, Invalid, Missing, NotApplicable
+from chain.rules import BlockContext, Rules
+from chain.state import Overlay, StateView
+from chain.types import (
+    VERSION,
+    Block,
+    CoinbaseBody,
+    Header,
+    Kind,
+    Output,
+    Transaction,
+    TransferBody,
+    coinbase_transaction,
+    transactions_root,
+)
+
+_IMMATURE = b"imma"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs(Record):
+    outputs: Annotated[tuple[Output, ...], Size(0, 65536)]
+
+
+def context_of(header: Header) -> BlockContext:
+    """The context in which the block of `header` is applied."""
+    return BlockContext(header.height, header.slot, header.parent, header.seat)
+
+
+def check_stateless(rules: Rules, block: Block) -> None:
+    """Everything about a block that needs no state: form, size, roots, signatures."""
+    header = block.header
+    if header.version != VERSION:
+        raise BadBlock(f"block version {header.version}, expected {VERSION}", "bad_version")
+    if len(block.raw) > rules.parameters.max_block_bytes:
+        raise BadBlock(f"block of {len(block.raw)} bytes, the limit is {rules.parameters.max_block_bytes}", "too_large")
+    if not block.transactions or block.transactions[0].kind != Kind.COINBASE:
+        raise BadBlock("the first transaction of a block is its coinbase", "no_coinbase")
+    if any(transaction.kind == Kind.COINBASE for transaction in block.transactions[1:]):
+        raise BadBlock("a block has one coinbase", "two_coinbases")
+    if transactions_root(block.transactions) != header.transactions_root:
+        raise BadBlock("the transactions root does not fit the transactions", "bad_transactions_root")
+    header.check_signature(rules.network)
+    for transaction in block.transactions:
+        transaction.check_signature(rules.network)
+
+
+def begin(rules: Rules, state: Overlay, context: BlockContext) -> None:
+    """What happens at the start of a block: old coinbase outputs mature, then time-driven rules run."""
+    matured = context.height - rules.parameters.coinbase_maturity
+    if matured > 0:
+        key = _IMMATURE + matured.to_bytes(8, "big")
+        data = state.get(key)
+        if data is not None:
+            for output in _Outputs.decode(data).outputs:
+                accounts.move(state, accounts.IMMATURE, output.address, output.amount)
+            state.delete(key)
+    rules.begin_block(state, context)
+
+
+def apply_transaction(rules: Rules, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> None:
+    """Apply one signed transaction other than a coinbase, all or nothing.
+
+    Raises an Invalid: NotApplicable where nonce, balance or phase do not fit, Missing where facts are needed first.
+    """
+    trial = Overlay(state)
+    if transaction.fee < rules.minimum_fee(transaction):
+        raise BadTransaction(f"fee {transaction.fee} is below {rules.minimum_fee(transaction)}", "fee_too_low")
+    sender = accounts.account(trial, transaction.address)
+    if transaction.nonce != sender.nonce:
+        code = "nonce_too_low" if transaction.nonce < sender.nonce else "nonce_too_high"
+        raise NotApplicable(f"nonce {transaction.nonce}, the account is at {sender.nonce}", code)
+    if sender.balance < transaction.fee:
+        raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
+    paid = accounts.Account(sender.balance - transaction.fee, sender.nonce + 1)
+    trial.put(accounts.ACCOUNT + transaction.address, paid.encode())
+    if transaction.kind == Kind.TRANSFER:
+        for output in TransferBody.decode(transaction.body).outputs:
+            accounts.move(trial, transaction.address, output.address, output.amount)
+    else:
+        missing = rules.apply(trial, context, transaction, index)
+        if missing:
+            raise Missing(missing)
+    trial.merge_into(state)
+
+
+def apply_block(rules: Rules, parent: Header, state: Overlay, block: Block) -> None:
+    """Apply a block that passed `check_stateless` to the state after its parent, all but the check of the state root.
+
+    Raises an Invalid; the state must then be thrown away. Missing names every fact that the block needs.
+    """
+    header = block.header
+    if header.parent != parent.id or header.height != parent.height + 1:
+        raise BadBlock("the block does not follow its parent", "bad_parent")
+    if header.slot <= parent.slot:
+        raise BadBlock(f"slot {header.slot} is not after the parent's {parent.slot}", "bad_slot")
+    rules.check_header(state, parent, header)
+    context = context_of(header)
+    begin(rules, state, context)
+    missing: list[object] = []
+    fees = 0
+    for index, transaction in enumerate(block.transactions[1:], start=1):
+        try:
+            apply_transaction(rules, state, context, transaction, index)
+        except Missing as error:
+            missing.extend(error.facts)
+        except Invalid as error:
+            if missing:
+                break  # may follow from what is missing: judge again when the facts are known
+            raise BadBlock(f"transaction {index}: {error}", error.code) from error
+        fees += transaction.fee
+    if missing:
+        raise Missing(tuple(missing))
+    _apply_coinbase(rules, state, context, block.transactions[0], fees)
+
+
+def _apply_coinbase(rules: Rules, state: Overlay, context: BlockContext, coinbase: Transaction, fees: int) -> None:
+    outputs = _settle_coinbase(rules, state, context, fees)
+    if coinbase.body == CoinbaseBody(context.height, outputs).encode():
+        return
+    body = CoinbaseBody.decode(coinbase.body)
+    if body.height != context.height:
+        raise BadCoinbase("the coinbase names another height", "coinbase_height")
+    paid, due = sum(o.amount for o in body.outputs), sum(o.amount for o in outputs)
+    if paid != due:
+        raise BadCoinbase(f"the coinbase pays {paid}, due is {due}", "coinbase_amount")
+    raise BadCoinbase("the coinbase does not follow the payout table", "coinbase_payout")
+
+
+def _settle_coinbase(rules: Rules, state: Overlay, context: BlockContext, fees: int) -> tuple[Output, ...]:
+    """Book what the coinbase of this block pays; returns its outputs."""
+    plan = rules.coinbase(state, context, fees)
+    total = sum(output.amount for output in plan.outputs)
+    if total != plan.minted + plan.released + fees:
+        raise RuntimeError(f"coinbase of {total} is not {plan.minted} + {plan.released} + {fees}: a fault in the rules")
+    accounts.change_supply(state, plan.minted)
+    accounts.credit(state, accounts.IMMATURE, total)
+    state.put(_IMMATURE + context.height.to_bytes(8, "big"), _Outputs(plan.outputs).encode())
+    return plan.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A block's transactions, coinbase first, and the state after them; the header is still to be made."""
+
+    transactions: tuple[Transaction, ...]
+    state: Overlay
+    left_out: tuple[tuple[Transaction, Invalid], ...]
+
+
+def draft_block(
+    rules: Rules, state: StateView, context: BlockContext, candidates: Iterable[Transaction], most_bytes: int
+) -> Draft:
+    """Choose from `candidates`, in order, what applies; add the coinbase. Never raises for a bad candidate."""
+    overlay = Overlay(state)
+    begin(rules, overlay, context)
+    chosen: list[Transaction] = []
+    left_out: list[tuple[Transaction, Invalid]] = []
+    used = 0
+    for transaction in candidates:
+        if used + len(transaction.raw) > most_bytes:
+            continue
+        try:
+            apply_transaction(rules, overlay, context, transaction, len(chosen) + 1)
+        except Invalid as error:
+            left_out.append((transaction, error))
+            continue
+        chosen.append(transaction)
+        used += len(transaction.raw)
+    outputs = _settle_coinbase(rules, overlay, context, sum(transaction.fee for transaction in chosen))
+    coinbase = coinbase_transaction(context.height, outputs)
+    return Draft((coinbase, *chosen), overlay, tuple(left_out))

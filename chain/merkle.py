@@ -1,0 +1,51 @@
+"""Binary Merkle trees over ordered leaves (transactions of a block, seals of a commit). Source: protocol L4."""
+
+from __future__ import annotations
+
+from chain.hashing import EMPTY, digest
+
+
+def merkle_root(leaves: list[bytes]) -> bytes:
+    """Root over 32-byte leaf hashes; an odd node moves up unchanged; no leaves give 32 zero bytes."""
+    level = [digest("ponas/leaf", leaf) for leaf in leaves]
+    if not level:
+        return EMPTY
+    while len(level) > 1:
+        level = _parents(level)
+    return level[0]
+
+
+def merkle_path(leaves: list[bytes], index: int) -> tuple[bytes, ...]:
+    """Siblings of leaf `index` from the bottom up; levels where it has none are left out."""
+    level = [digest("ponas/leaf", leaf) for leaf in leaves]
+    path: list[bytes] = []
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        level = _parents(level)
+        index //= 2
+    return tuple(path)
+
+
+def root_from_path(leaf: bytes, index: int, count: int, path: tuple[bytes, ...]) -> bytes | None:
+    """Root that `path` gives for `leaf` at `index` of `count` leaves; None where the path does not fit."""
+    if not 0 <= index < count:
+        return None
+    node = digest("ponas/leaf", leaf)
+    position = 0
+    while count > 1:
+        if index ^ 1 < count:
+            if position == len(path):
+                return None
+            pair = (path[position], node) if index & 1 else (node, path[position])
+            node = digest("ponas/node", *pair)
+            position += 1
+        index //= 2
+        count = (count + 1) // 2
+    return node if position == len(path) else None
+
+
+def _parents(level: list[bytes]) -> list[bytes]:
+    pairs = [digest("ponas/node", level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    return pairs + level[len(pairs) * 2 :]

@@ -1,0 +1,50 @@
+"""State: an ordered map of bytes to bytes, seen through overlays that can be merged or thrown away."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class StateView(Protocol):
+    """Read access to a state."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value at `key`, or None."""
+        ...
+
+
+class EmptyState:
+    """The state before genesis."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Nothing is there."""
+        return None
+
+
+class Overlay:
+    """Changes on top of a base view. Reads fall through; nothing below changes until `merge_into`."""
+
+    __slots__ = ("base", "changes")
+
+    def __init__(self, base: StateView) -> None:
+        self.base = base
+        self.changes: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value at `key`, or None."""
+        if key in self.changes:
+            return self.changes[key]
+        return self.base.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set `key`."""
+        self.changes[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key`."""
+        self.changes[key] = None
+
+    def merge_into(self, target: Overlay) -> None:
+        """Move every change to `target`, which must be this overlay's base."""
+        target.changes.update(self.changes)
+        self.changes = {}

@@ -1,0 +1,162 @@
+"""Blocks and transactions as they cross the wire. Source: protocol L5 to L8."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Annotated
+
+from chain.encoding import U8, U64, Address, Amount, Hash, PublicKey, Record, Signature, Size
+from chain.errors import BadTransaction
+from chain.hashing import EMPTY, digest
+from chain.keys import PrivateKey, address_of, verify
+from chain.merkle import merkle_root
+
+VERSION = 1
+MAX_BODY = 65536
+MAX_OUTPUTS = 256
+MAX_BLOCK = 1 << 20
+MAX_BLOCK_TRANSACTIONS = 4096
+
+
+class Kind(IntEnum):
+    """What a transaction does. The chain knows the first two; the others belong to the consensus rules."""
+
+    COINBASE = 0
+    TRANSFER = 1
+    PUBLISH = 2
+    COMMIT = 3
+    REVEAL = 4
+    BEACON = 5
+    CHALLENGE = 6
+    EVIDENCE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Output(Record):
+    """A payment: `amount` of the smallest unit to `address`."""
+
+    address: Address
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class TransferBody(Record):
+    """Body of a transfer."""
+
+    outputs: Annotated[tuple[Output, ...], Size(1, MAX_OUTPUTS)]
+
+
+@dataclass(frozen=True, slots=True)
+class CoinbaseBody(Record):
+    """Body of a coinbase: what the block pays, exactly as the rules demand."""
+
+    height: U64
+    outputs: Annotated[tuple[Output, ...], Size(0, 65536)]
+
+
+@dataclass(frozen=True)
+class Transaction(Record):
+    """A signed transaction. `body` is the canonical encoding of the record that belongs to `kind`."""
+
+    kind: U8
+    sender: PublicKey
+    nonce: U64
+    fee: Amount
+    body: Annotated[bytes, Size(0, MAX_BODY)]
+    signature: Signature
+
+    @cached_property
+    def raw(self) -> bytes:
+        """Canonical bytes."""
+        return self.encode()
+
+    @cached_property
+    def id(self) -> bytes:
+        """Hash of the canonical bytes."""
+        return digest("ponas/transaction", self.raw)
+
+    @property
+    def address(self) -> bytes:
+        """Address of the sender."""
+        return address_of(self.sender)
+
+    def signed_message(self, network: bytes) -> bytes:
+        """What the sender signs: the network id and everything but the signature."""
+        return digest("ponas/sign-transaction", network, dataclasses.replace(self, signature=bytes(64)).encode())
+
+    def check_signature(self, network: bytes) -> None:
+        """Raise BadSignature unless the sender signed this for `network`. A coinbase carries no signature."""
+        if self.kind == Kind.COINBASE:
+            if self.sender != EMPTY or self.signature != bytes(64) or self.nonce or self.fee:
+                raise BadTransaction("a coinbase has no sender, nonce, fee or signature")
+            return
+        verify(self.sender, self.signature, self.signed_message(network))
+
+
+def sign_transaction(key: PrivateKey, network: bytes, kind: Kind, nonce: int, fee: int, body: Record) -> Transaction:
+    """A transaction of `kind`, signed by `key` for `network` (32-byte network id)."""
+    draft = Transaction(int(kind), key.public, nonce, fee, body.encode(), bytes(64))
+    return dataclasses.replace(draft, signature=key.sign(draft.signed_message(network)))
+
+
+def coinbase_transaction(height: int, outputs: tuple[Output, ...]) -> Transaction:
+    """The coinbase of the block at `height`."""
+    return Transaction(int(Kind.COINBASE), EMPTY, 0, 0, CoinbaseBody(height, outputs).encode(), bytes(64))
+
+
+@dataclass(frozen=True)
+class Header(Record):
+    """Header of a block. `seat` is the 32-byte id of the seat that mints, `minter` its owner's public key."""
+
+    version: U8
+    height: U64
+    slot: U64
+    parent: Hash
+    transactions_root: Hash
+    state_root: Hash
+    seat: Hash
+    minter: PublicKey
+    signature: Signature
+
+    @cached_property
+    def id(self) -> bytes:
+        """Block id: hash of the whole header."""
+        return digest("ponas/block", self.encode())
+
+    def signed_message(self, network: bytes) -> bytes:
+        """What the minter signs."""
+        return digest("ponas/sign-block", network, dataclasses.replace(self, signature=bytes(64)).encode())
+
+    def signed(self, key: PrivateKey, network: bytes) -> Header:
+        """This header with `key`'s signature."""
+        return dataclasses.replace(self, signature=key.sign(self.signed_message(network)))
+
+    def check_signature(self, network: bytes) -> None:
+        """Raise BadSignature unless the minter signed this header for `network`."""
+        verify(self.minter, self.signature, self.signed_message(network))
+
+
+@dataclass(frozen=True)
+class Block(Record):
+    """A header and its transactions, the coinbase first."""
+
+    header: Header
+    transactions: Annotated[tuple[Transaction, ...], Size(0, MAX_BLOCK_TRANSACTIONS)]
+
+    @cached_property
+    def raw(self) -> bytes:
+        """Canonical bytes."""
+        return self.encode()
+
+    @property
+    def id(self) -> bytes:
+        """Block id."""
+        return self.header.id
+
+
+def transactions_root(transactions: tuple[Transaction, ...]) -> bytes:
+    """Merkle root over the ids of `transactions`."""
+    return merkle_root([transaction.id for transaction in transactions])

@@ -1,0 +1,1 @@
+"""Who may write the next block, and why do we believe it?"""

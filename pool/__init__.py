@@ -1,0 +1,1 @@
+"""How do many miners act as one, and who is owed what?"""

@@ -1,0 +1,100 @@
+"""The contract of a search space: a finite, versioned set of genotypes, each of which decodes into a graph.
+
+A genotype is `bytes`, one byte per gene, of fixed length. Many genotypes may describe one graph; `canonical` picks one of
+them, so that an architecture has one name and nobody can present one network under many encodings (protocol, section 2).
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from consensus.spaces.graph import Graph
+
+
+class InvalidGenotype(ValueError):
+    """The bytes are no genotype of the space, or the network does not fit the input. The message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputShape:
+    """What a network of the task is fed and must answer: height x width x channels in, `classes` logits out."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`parameters`: number of weights. `macs`: multiply-accumulates of one forward pass of one sample."""
+
+    parameters: int
+    macs: int
+
+
+class Space(ABC):
+    """One search space. Implementations are stateless; all randomness comes in as an argument."""
+
+    name: ClassVar[str]
+    gene_sizes: ClassVar[tuple[int, ...]]
+
+    def validate(self, genotype: bytes) -> None:
+        """Raise `InvalidGenotype` unless every gene is present and within its range."""
+        if len(genotype) != len(self.gene_sizes):
+            raise InvalidGenotype(f"A genotype of {self.name} has {len(self.gene_sizes)} genes, not {len(genotype)}.")
+        for position, (gene, size) in enumerate(zip(genotype, self.gene_sizes, strict=True)):
+            if gene >= size:
+                raise InvalidGenotype(f"Gene {position} of {self.name} is {gene}, but must be below {size}.")
+
+    @abstractmethod
+    def canonical(self, genotype: bytes) -> bytes:
+        """The one genotype that stands for all that describe the same graph. Idempotent. Raises `InvalidGenotype`."""
+
+    @abstractmethod
+    def decode(self, genotype: bytes, shape: InputShape) -> Graph:
+        """The network on inputs of `shape`. Raises `InvalidGenotype` if it does not fit or could leave the exact range."""
+
+    @abstractmethod
+    def text(self, genotype: bytes) -> str:
+        """A description for people, on one line. Raises `InvalidGenotype`."""
+
+    @abstractmethod
+    def distinct_count(self) -> int:
+        """The exact number of canonical genotypes."""
+
+    def cost(self, genotype: bytes, shape: InputShape) -> Cost:
+        """Parameters and multiply-accumulates on inputs of `shape`. Raises `InvalidGenotype`."""
+        return self.decode(genotype, shape).cost
+
+    def parse(self, text: str) -> bytes:
+        """The genotype written as hexadecimal digits. Raises `InvalidGenotype`."""
+        try:
+            genotype = bytes.fromhex(text.strip())
+        except ValueError:
+            raise InvalidGenotype("A genotype is written as hexadecimal digits, two per gene.") from None
+        self.validate(genotype)
+        return genotype
+
+    def sample(self, rng: random.Random) -> bytes:
+        """A canonical genotype; the gene vector before canonicalisation is uniform."""
+        return self.canonical(bytes(rng.randrange(size) for size in self.gene_sizes))
+
+    def mutate(self, genotype: bytes, rng: random.Random) -> bytes:
+        """A canonical genotype one gene edit away, different from the canonical form of `genotype`."""
+        return rng.choice(self.neighbours(genotype))
+
+    def neighbours(self, genotype: bytes) -> list[bytes]:
+        """All distinct canonical genotypes one gene edit away from the canonical form, in a fixed order."""
+        origin = self.canonical(genotype)
+        found: dict[bytes, None] = {}
+        for position, size in enumerate(self.gene_sizes):
+            for value in range(size):
+                edited = self.canonical(origin[:position] + bytes([value]) + origin[position + 1 :])
+                if edited != origin:
+                    found[edited] = None
+        return list(found)

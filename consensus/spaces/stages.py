@@ -1,0 +1,141 @@
+"""`stages-v1`: networks for images. A stem, up to three stages of equal blocks, and a head.
+
+Genes, one byte each: stem kernel, stem width; then for each stage depth, block, width, reduction; last the head.
+A stage of depth 0 is empty. The reduction halves the map: by a stride in the stage's first block, or by pooling before it.
+Residual blocks add their input, through a 1x1 projection where the shape changes (He et al., arXiv 1512.03385);
+separable blocks are a filter per channel and a 1x1 convolution (Howard et al., arXiv 1704.04861).
+
+Widths end at 40 because 25 * 40 products is what a 5x5 convolution can sum exactly (`graph.MAX_PRODUCTS`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from consensus.spaces.base import InputShape, InvalidGenotype, Space
+from consensus.spaces.graph import Graph, GraphBuilder
+
+STEM_KERNELS = (3, 5)
+WIDTHS = (8, 12, 16, 24, 32, 40)
+MAX_DEPTH = 3
+BLOCKS = ("conv1", "conv3", "conv5", "sep3", "sep5", "res3", "ressep3", "ressep5")
+REDUCTIONS = ("none", "stride", "max", "mean")
+HEADS = ("mean", "max", "quadrants")
+STAGES = 3
+STEM_GENES = 2
+STAGE_SIZES = (MAX_DEPTH + 1, len(BLOCKS), len(WIDTHS), len(REDUCTIONS))
+
+
+class Stage(NamedTuple):
+    """Four genes; all but `depth` are indices into the tables above."""
+
+    depth: int
+    block: int
+    width: int
+    reduction: int
+
+    def continues(self, before: Stage) -> bool:
+        """Whether this stage's first block is one more of the blocks of `before`."""
+        return self.reduction == 0 and (self.block, self.width) == (before.block, before.width)
+
+
+class StagesV1(Space):
+    """See the module. 15 genes."""
+
+    name: ClassVar[str] = "stages-v1"
+    gene_sizes: ClassVar[tuple[int, ...]] = (len(STEM_KERNELS), len(WIDTHS), *(STAGE_SIZES * STAGES), len(HEADS))
+
+    def canonical(self, genotype: bytes) -> bytes:
+        """Blocks are packed into as few stages as possible from the front; empty stages come last, all their genes 0.
+
+        A graph is its list of blocks, and greedy packing of a list is unique: so one graph has one canonical genotype.
+        """
+        self.validate(genotype)
+        packed: list[Stage] = []
+        for stage in _stages(genotype):
+            depth = stage.depth
+            if depth and packed and stage.continues(packed[-1]):
+                moved = min(depth, MAX_DEPTH - packed[-1].depth)
+                packed[-1] = packed[-1]._replace(depth=packed[-1].depth + moved)
+                depth -= moved
+            if depth:
+                packed.append(stage._replace(depth=depth))
+        packed += [Stage(0, 0, 0, 0)] * (STAGES - len(packed))
+        return genotype[:STEM_GENES] + bytes(gene for stage in packed for gene in stage) + genotype[-1:]
+
+    def decode(self, genotype: bytes, shape: InputShape) -> Graph:
+        """See `Space.decode`. A head other than the mean is refused on a map of one pixel, where all heads are alike."""
+        canonical = self.canonical(genotype)
+        build = GraphBuilder(shape)
+        last = build.conv(0, WIDTHS[canonical[1]], STEM_KERNELS[canonical[0]])
+        for stage in _stages(canonical):
+            for position in range(stage.depth):
+                stride = 1
+                if position == 0 and stage.reduction:
+                    stride, last = _reduce(build, last, REDUCTIONS[stage.reduction])
+                last = _block(build, last, BLOCKS[stage.block], WIDTHS[stage.width], stride)
+        last = _head(build, last, HEADS[canonical[-1]])
+        build.dense(last, shape.classes)
+        return build.finish(shape.classes)
+
+    def text(self, genotype: bytes) -> str:
+        """For example `conv3-16 | stride: 2 x res3-24 | max: 1 x sep5-40 | mean`."""
+        canonical = self.canonical(genotype)
+        parts = [f"conv{STEM_KERNELS[canonical[0]]}-{WIDTHS[canonical[1]]}"]
+        for stage in _stages(canonical):
+            if stage.depth:
+                prefix = f"{REDUCTIONS[stage.reduction]}: " if stage.reduction else ""
+                parts.append(f"{prefix}{stage.depth} x {BLOCKS[stage.block]}-{WIDTHS[stage.width]}")
+        return " | ".join([*parts, HEADS[canonical[-1]]])
+
+    def distinct_count(self) -> int:
+        """Canonical lists of stages are those in which a stage continues the one before only if that one is full."""
+        kinds = len(BLOCKS) * len(WIDTHS)
+        total, full, partial = 1, 0, 0
+        for position in range(STAGES):
+            if position == 0:
+                each = kinds * len(REDUCTIONS)
+                full, partial = each, each * (MAX_DEPTH - 1)
+            else:
+                each = full * kinds * len(REDUCTIONS) + partial * (kinds * len(REDUCTIONS) - 1)
+                full, partial = each, each * (MAX_DEPTH - 1)
+            total += full + partial
+        return len(STEM_KERNELS) * len(WIDTHS) * len(HEADS) * total
+
+
+def _stages(genotype: bytes) -> list[Stage]:
+    genes = genotype[STEM_GENES:-1]
+    return [Stage(*genes[start : start + len(STAGE_SIZES)]) for start in range(0, len(genes), len(STAGE_SIZES))]
+
+
+def _reduce(build: GraphBuilder, source: int, how: str) -> tuple[int, int]:
+    """Stride of the coming block, and the node that it reads."""
+    if how == "stride":
+        return 2, source
+    return 1, build.pool("max_pool" if how == "max" else "sum_pool", source, (2, 2))
+
+
+def _block(build: GraphBuilder, source: int, block: str, width: int, stride: int) -> int:
+    size = int(block[-1])
+    if block.startswith("conv"):
+        return build.conv(source, width, size, stride)
+    if block.startswith("sep"):
+        return build.conv(build.depthwise(source, size, stride), width, 1)
+    # The branch starts at half scale: without normalisation, sums of equal branches would double the variance per block.
+    if block == "res3":
+        inner = build.conv(source, width, size, stride)
+        branch = build.conv(inner, width, size, relu=False, gain=-1)
+    else:
+        branch = build.conv(build.depthwise(source, size, stride), width, 1, relu=False, gain=-1)
+    if stride > 1 or build.nodes[source].channels != width:
+        source = build.conv(source, width, 1, stride, relu=False)
+    return build.add(source, branch)
+
+
+def _head(build: GraphBuilder, source: int, head: str) -> int:
+    node = build.nodes[source]
+    if head != "mean" and node.height == node.width == 1:
+        raise InvalidGenotype(f"The head {head!r} sees one pixel, where every head is the same: use 'mean'.")
+    if head == "quadrants":
+        return build.quadrants(source)
+    return build.pool("max_pool" if head == "max" else "sum_pool", source, (node.height, node.width))

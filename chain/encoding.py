@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import types
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -149,5 +148,3 @@ def _record_reader(cls: type[Record]) -> Unpack:
 
     return read
 
-
-__all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, types.ModuleType)]

@@ -1,0 +1,64 @@
+"""Namespaces: small key-value maps of other components in a node's one database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+
+class Namespace:
+    """Keys under one prefix. Writes are synced unless told otherwise; a batch is atomic."""
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: Any, prefix: bytes) -> None:
+        self._db = db.prefixed_db(prefix)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value at `key`, or None."""
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def put(self, key: bytes, value: bytes, *, sync: bool = True) -> None:
+        """Set `key`."""
+        self._db.put(key, value, sync=sync)
+
+    def delete(self, key: bytes, *, sync: bool = True) -> None:
+        """Remove `key`, where it is there."""
+        self._db.delete(key, sync=sync)
+
+    def iterate(self, prefix: bytes = b"", *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key starts with `prefix`, in order of their whole keys."""
+        with self._db.iterator(prefix=prefix, reverse=reverse) as iterator:
+            yield from iterator
+
+    def batch(self, *, sync: bool = True) -> Batch:
+        """Context manager that writes all its changes together on leaving, or none where an exception leaves it."""
+        return Batch(self._db, sync)
+
+
+class Batch:
+    """Changes of a namespace that are written together."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, db: Any, sync: bool) -> None:
+        self._batch = db.write_batch(sync=sync)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set `key` when the batch is written."""
+        self._batch.put(key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key` when the batch is written."""
+        self._batch.delete(key)
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._batch.write()
+
+

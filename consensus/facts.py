@@ -1,0 +1,70 @@
+"""Facts: statements about artifacts and proofs that validation needs and that cost real work to establish.
+
+Validation itself is pure: it asks for a fact by key and, where it is not known, names the request. Whoever runs it
+establishes the fact (in a worker that can be killed) and tries again. A fact never changes. Source: protocol C7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from chain.encoding import U32, U64, Hash, Record, Size
+from chain.hashing import digest
+from consensus.types import Genotype, TaskSpec
+
+FALSE, TRUE = 0, 1
+INVALID_MODEL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFact(Record):
+    """How many samples drawn by `beacon` the model predicts. Answer: the count, or INVALID_MODEL."""
+
+    spec: TaskSpec
+    genotype: Genotype
+    model: Hash
+    model_bytes: U32
+    beacon: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFact(Record):
+    """Whether the task's dataset decodes and has the stated shape and test split. Answer: TRUE or FALSE."""
+
+    spec: TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconFact(Record):
+    """Whether `output` is the delay function's output over `challenge`. Answer: TRUE or FALSE."""
+
+    challenge: Hash
+    discriminant_bits: U32
+    iterations: U64
+    output: Annotated[bytes, Size(200, 200)]
+
+
+Fact = ScoreFact | DatasetFact | BeaconFact
+
+
+def fact_key(fact: Fact) -> bytes:
+    """32-byte key of a fact."""
+    return digest("ponas/fact", type(fact).__name__.encode(), fact.encode())
+
+
+def artifacts_of(fact: Fact) -> tuple[tuple[bytes, int], ...]:
+    """(artifact id, size in bytes) of everything needed to establish a fact."""
+    if isinstance(fact, ScoreFact):
+        return ((fact.spec.dataset, fact.spec.dataset_bytes), (fact.model, fact.model_bytes))
+    if isinstance(fact, DatasetFact):
+        return ((fact.spec.dataset, fact.spec.dataset_bytes),)
+    return ()
+
+
+class Facts(Protocol):
+    """Known facts."""
+
+    def get(self, key: bytes) -> int | None:
+        """The answer to the fact of `key`, or None where it is not known."""
+        ...

@@ -1,0 +1,112 @@
+"""The genesis: parameters, first balances, bootstrap seats and built-in tasks of a network, as a JSON file.
+
+The hash of its canonical encoding is the network id. Source: protocol C1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from chain.encoding import Address, Amount, PublicKey, Record, Size
+from chain.errors import BadEncoding
+from chain.hashing import digest
+from chain.keys import BadAddress, address_text, parse_address
+from chain.parameters import LedgerParameters
+from consensus.parameters import ConsensusParameters
+from consensus.types import TaskSpec
+
+
+class BadGenesis(ValueError):
+    """A genesis file that cannot be used; the message says what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation(Record):
+    """A balance at genesis."""
+
+    address: Address
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltInTask(Record):
+    """A task of the genesis; its first `epochs` competitions pay its bounty, later ones none."""
+
+    spec: TaskSpec
+    epochs: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis(Record):
+    """Everything the nodes of a network must agree on before the first block."""
+
+    name: Annotated[str, Size(1, 64)]
+    ledger: LedgerParameters
+    consensus: ConsensusParameters
+    allocations: Annotated[tuple[Allocation, ...], Size(0, 4096)]
+    bootstrap: Annotated[tuple[PublicKey, ...], Size(1, 256)]
+    tasks: Annotated[tuple[BuiltInTask, ...], Size(1, 64)]
+
+    @property
+    def network(self) -> bytes:
+        """32-byte network id."""
+        return digest("ponas/genesis", self.encode())
+
+    def to_json(self) -> str:
+        """Readable JSON: addresses as text, keys and hashes as hex."""
+        return json.dumps(_plain(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Genesis:
+        """Inverse of `to_json`; raises BadGenesis."""
+        try:
+            raw = json.loads(text)
+            genesis = cls.decode(_rebuild(cls, raw).encode())
+            genesis.consensus.check()
+        except (ValueError, TypeError, KeyError, OverflowError, BadEncoding, BadAddress) as error:
+            raise BadGenesis(f"genesis file: {error}") from error
+        return genesis
+
+
+_NESTED: dict[str, type[Record]] = {"ledger": LedgerParameters, "consensus": ConsensusParameters, "spec": TaskSpec}
+_LISTS: dict[str, type[Record]] = {"allocations": Allocation, "tasks": BuiltInTask}
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        value = getattr(record, field.name)
+        if isinstance(value, Record):
+            value = _plain(value)
+        elif isinstance(value, tuple):
+            value = [_plain(item) if isinstance(item, Record) else item.hex() for item in value]
+        elif isinstance(value, bytes):
+            value = address_text(value) if field.name == "address" else value.hex()
+        plain[field.name] = value
+    return plain
+
+
+def _rebuild(cls: type[Record], raw: Any) -> Record:
+    if not isinstance(raw, dict):
+        raise BadGenesis(f"{cls.__name__} must be an object")
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if raw.keys() != names:
+        wrong = sorted(raw.keys() ^ names)
+        raise BadGenesis(f"{cls.__name__}: missing or unknown {', '.join(wrong)}")
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        if name in _NESTED:
+            value = _rebuild(_NESTED[name], value)
+        elif name in _LISTS:
+            value = tuple(_rebuild(_LISTS[name], item) for item in value)
+        elif name == "bootstrap":
+            value = tuple(bytes.fromhex(item) for item in value)
+        elif name == "address":
+            value = parse_address(value)
+        elif name == "dataset":
+            value = bytes.fromhex(value)
+        values[name] = value
+    return cls(**values)

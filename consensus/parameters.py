@@ -1,0 +1,86 @@
+"""Parameters of the consensus, and the arithmetic of slots and epochs. Source: protocol C1 to C3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from chain.encoding import U32, U64, Amount, Record
+
+
+class Phase(Enum):
+    """What an epoch is doing at a slot."""
+
+    COMMIT = "commit"
+    DELAY = "delay"
+    REVEAL = "reveal"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsensusParameters(Record):
+    """Every number the nodes of a network must agree on, beyond the ledger's. Slot offsets count from the epoch's start."""
+
+    genesis_time: U64  # Unix time of slot 0, in milliseconds
+    slot_milliseconds: U32
+    epoch_slots: U32
+    commit_close: U32
+    reveal_open: U32
+    reveal_close: U32
+    beacon_grace: U32  # slots after reveal_open in which the beacon may still arrive
+    seats: U32  # seats that one competition gives
+    seat_epochs: U32  # competitions that a seat lives for
+    rescue_slots: U32  # after so many empty slots the bootstrap seats may mint as well
+    commits_per_epoch: U32
+    commit_leaves: U32
+    commit_deposit: Amount
+    reveals_per_block: U32
+    payout_entries: U32
+    vdf_discriminant_bits: U32
+    vdf_iterations: U64
+    max_model_bytes: U32
+    max_dataset_bytes: U32
+    max_tasks: U32  # funded tasks that may wait at a time
+
+    def check(self) -> None:
+        """Raise ValueError where the numbers do not fit together."""
+        if not 0 < self.commit_close < self.reveal_open < self.reveal_close < self.epoch_slots:
+            raise ValueError("need 0 < commit_close < reveal_open < reveal_close < epoch_slots")
+        if self.reveal_open + self.beacon_grace >= self.reveal_close:
+            raise ValueError("beacon_grace must end before reveal_close")
+        if self.slot_milliseconds < 50:
+            raise ValueError("a slot lasts at least 50 milliseconds")
+        if not 256 <= self.vdf_discriminant_bits <= 1024 or self.vdf_discriminant_bits % 8:
+            raise ValueError("vdf_discriminant_bits must be a multiple of 8 from 256 to 1024")
+        for name in ("seats", "seat_epochs", "commit_leaves", "payout_entries", "vdf_iterations", "reveals_per_block"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+    def epoch_of(self, slot: int) -> int:
+        """Epoch to which a slot belongs."""
+        return slot // self.epoch_slots
+
+    def offset(self, slot: int) -> int:
+        """Slots since the start of the slot's epoch."""
+        return slot % self.epoch_slots
+
+    def start(self, epoch: int) -> int:
+        """First slot of an epoch."""
+        return epoch * self.epoch_slots
+
+    def phase(self, slot: int) -> Phase:
+        """Phase of the slot's epoch."""
+        offset = self.offset(slot)
+        if offset < self.commit_close:
+            return Phase.COMMIT
+        if offset < self.reveal_open:
+            return Phase.DELAY
+        return Phase.REVEAL if offset < self.reveal_close else Phase.SETTLE
+
+    def slot_at(self, now: float) -> int:
+        """Slot at Unix time `now` in seconds; negative before genesis."""
+        return (int(now * 1000) - self.genesis_time) // self.slot_milliseconds
+
+    def time_of(self, slot: int) -> float:
+        """Unix time in seconds at which a slot starts."""
+        return (self.genesis_time + slot * self.slot_milliseconds) / 1000

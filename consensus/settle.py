@@ -1,0 +1,139 @@
+"""What time alone brings about: sealing the boundary of an epoch, settling it, opening the next one.
+
+Source: protocol C5, C6, C8.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from chain.keys import address_of
+from chain.state import Overlay
+from chain.types import CoinbaseBody, Output
+from consensus import records
+from consensus.parameters import ConsensusParameters
+from consensus.split import split
+from consensus.types import (
+    EpochRecord,
+    HashList,
+    Payouts,
+    ResultRecord,
+    SeatGroup,
+    SeatWindow,
+    TaskRecord,
+    epoch_seed,
+)
+
+
+def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: int, parent: bytes) -> None:
+    """Bring the epochs up to `slot`, for the block at `height` whose parent is `parent`."""
+    while True:
+        record = records.current_epoch(state)
+        start = parameters.start(record.number)
+        if not record.boundary and slot >= start + parameters.commit_close:
+            record = dataclasses.replace(record, boundary=parent)
+            records.write_epoch(state, record)
+        if slot < start + parameters.reveal_close:
+            return
+        settle(state, parameters, record, height)
+        open_epoch(state, max(record.number + 1, parameters.epoch_of(slot)))
+
+
+def open_epoch(state: Overlay, n: int) -> None:
+    """Open epoch `n`: choose its task and fix the seed of its training."""
+    task = choose_task(state, n)
+    bounty = task.spec.bounty_per_epoch if task.epochs_left else 0
+    seed = epoch_seed(records.last_beacon(state), n, task.id)
+    records.write_epoch(state, EpochRecord(n, task.id, seed, bounty, b"", b"", 0, 0, False, False, ()))
+    state.put(records.CURRENT_EPOCH, records.number(n))
+
+
+def choose_task(state: Overlay, n: int) -> TaskRecord:
+    """The funded task with the highest bounty per epoch, then the oldest; else the built-in ones in turn."""
+    funded = records.ids(state, records.FUNDED)
+    if funded:
+        tasks = [records.need(state, records.TASK + i, TaskRecord) for i in funded]
+        return min(tasks, key=lambda task: (-task.spec.bounty_per_epoch, task.height, funded.index(task.id)))
+    built_in = records.ids(state, records.BUILT_IN)
+    return records.need(state, records.TASK + built_in[n % len(built_in)], TaskRecord)
+
+
+def rank(results: list[ResultRecord], least_correct: int) -> list[ResultRecord]:
+    """Results that count, best first: of one canonical architecture the earliest sealed, none below the baseline."""
+    earliest: dict[bytes, ResultRecord] = {}
+    for result in sorted(results, key=lambda result: result.commit_order):
+        earliest.setdefault(result.canonical, result)
+    good = [result for result in earliest.values() if result.correct >= least_correct]
+    return sorted(good, key=lambda result: result.rank_key)
+
+
+def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord, height: int) -> None:
+    """Close an epoch: return deposits, seat the best results, split the bounty; payments go into `DUE`."""
+    task = records.need(state, records.TASK + record.task, TaskRecord)
+    due = _refunds(state, record)
+    results = records.results_of(state, record)
+    winners = rank(results, task.spec.baseline_correct)[: parameters.seats]
+    bounty = record.bounty if task.epochs_left else 0
+    rewards = split(bounty, [winner.correct - task.spec.baseline_correct for winner in winners])
+    for winner, reward in zip(winners, rewards, strict=True):
+        due.extend(pay(winner.payouts, reward))
+        seated = dataclasses.replace(winner, seated=True, reward=reward)
+        records.write(state, records.RESULT + winner.id, seated)
+    for result in results:
+        state.delete(records.OPENED + result.commit + records.number(result.leaf_index))
+    if winners:
+        _take_seats(state, parameters, record.number, tuple(winner.id for winner in winners))
+    if sum(rewards):
+        _spend_funding(state, task)
+    settled = dataclasses.replace(
+        record, settled=True, void=not record.beacon, winners=tuple(winner.id for winner in winners)
+    )
+    records.write_epoch(state, settled)
+    _add_due(state, height, due)
+
+
+def pay(payouts: Payouts, amount: int) -> list[Output]:
+    """`amount` split over a payout table; empty lines are left out."""
+    shares = split(amount, [payout.weight for payout in payouts])
+    return [Output(payout.address, share) for payout, share in zip(payouts, shares, strict=True) if share]
+
+
+def _refunds(state: Overlay, record: EpochRecord) -> list[Output]:
+    due = []
+    for i, commit in enumerate(records.commits_of(state, record)):
+        if commit.deposit:
+            due.append(Output(address_of(commit.owner), commit.deposit))
+        state.delete(records.COMMIT + commit.id)
+        state.delete(records.COMMIT_AT + records.number(record.number) + records.number(i))
+    return due
+
+
+def _take_seats(state: Overlay, parameters: ConsensusParameters, n: int, seats: tuple[bytes, ...]) -> None:
+    window = records.need(state, records.WINDOW, SeatWindow)
+    groups = (*window.groups, SeatGroup(n, seats))[-parameters.seat_epochs :]
+    records.write(state, records.WINDOW, SeatWindow(groups))
+
+
+def _spend_funding(state: Overlay, task: TaskRecord) -> None:
+    left = dataclasses.replace(task, epochs_left=task.epochs_left - 1)
+    records.write(state, records.TASK + task.id, left)
+    if not left.epochs_left:
+        funded = tuple(i for i in records.ids(state, records.FUNDED) if i != task.id)
+        records.write(state, records.FUNDED, HashList(funded))
+
+
+def _add_due(state: Overlay, height: int, outputs: list[Output]) -> None:
+    earlier = take_due(state, height) if state.get(records.DUE) else ()
+    records.write(state, records.DUE, CoinbaseBody(height, (*earlier, *outputs)))
+
+
+def take_due(state: Overlay, height: int) -> tuple[Output, ...]:
+    """Settlement outputs that the coinbase of this block owes; takes them out of escrow's list."""
+    body = records.read(state, records.DUE, CoinbaseBody)
+    if body is None:
+        return ()
+    if body.height != height:
+        raise RuntimeError("settlement outputs were not paid by the block that settled")
+    state.delete(records.DUE)
+    return body.outputs
+

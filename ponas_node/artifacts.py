@@ -1,0 +1,56 @@
+"""Models and datasets on disk: one file per artifact, named by its content id, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from chain.artifact import artifact_id
+
+
+class ArtifactStore:
+    """Artifacts of a node in the folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def path(self, id: bytes) -> Path:
+        """Where the artifact `id` is or would be."""
+        return self.root / id.hex()
+
+    def has(self, id: bytes) -> bool:
+        """Whether the artifact is here, whole."""
+        return self.path(id).is_file()
+
+    def size(self, id: bytes) -> int | None:
+        """Size in bytes, or None where it is not here."""
+        try:
+            return self.path(id).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, id: bytes) -> bytes | None:
+        """Content, or None where it is not here."""
+        try:
+            return self.path(id).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put(self, data: bytes) -> bytes:
+        """Store `data` durably; returns its id."""
+        id = artifact_id(data)
+        if self.has(id):
+            return id
+        handle, temporary = tempfile.mkstemp(dir=self.root, prefix=".incoming-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path(id))
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return id

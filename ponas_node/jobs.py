@@ -1,0 +1,135 @@
+"""The jobs that a worker process runs. Arguments and answers are MessagePack values; torch is imported here only."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consensus.facts import FALSE, INVALID_MODEL, TRUE, BeaconFact, DatasetFact, ScoreFact
+from consensus.types import TaskSpec
+
+if TYPE_CHECKING:
+    from consensus.datasets import Dataset
+    from consensus.spaces.graph import Graph
+
+Progress = Callable[[Any], None]
+
+
+def train(
+    progress: Progress, spec_bytes: bytes, genotype: bytes, seed: bytes, artifacts: str, device: str
+) -> dict[str, Any]:
+    """Train one architecture; answers leaves, model bytes and validation score. Progress: steps done."""
+    from consensus import exact
+
+    spec = TaskSpec.decode(spec_bytes)
+    every = max(1, spec.steps // 20)
+
+    def on_step(step: int) -> None:
+        if step % every == 0:
+            progress(step)
+
+    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    done = exact.train(_graph(spec_bytes, genotype), data, _recipe(spec), seed, _device(device), on_step)
+    return {
+        "leaves": list(done.leaves),
+        "model": done.model,
+        "correct": done.validation_correct,
+        "total": done.validation_total,
+    }
+
+
+def validate(progress: Progress, spec_bytes: bytes, genotype: bytes, model: bytes, artifacts: str, device: str) -> int:
+    """How many validation samples an uploaded model predicts, or INVALID_MODEL."""
+    from consensus import exact
+    from consensus.exact.model import BadModel
+
+    spec = TaskSpec.decode(spec_bytes)
+    graph = _graph(spec_bytes, genotype)
+    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    try:
+        decoded = exact.decode_model(model, graph)
+    except BadModel:
+        return INVALID_MODEL
+    return exact.evaluate(graph, decoded, data.validation.samples, data.validation.labels, _device(device))
+
+
+def score(progress: Progress, fact_bytes: bytes, artifacts: str, device: str) -> int:
+    """Establish a ScoreFact from artifacts on disk."""
+    from consensus import exact
+    from consensus.exact.model import BadModel
+
+    fact = ScoreFact.decode(fact_bytes)
+    spec = fact.spec
+    graph = _graph(spec.encode(), fact.genotype)
+    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    try:
+        model = exact.decode_model((Path(artifacts) / fact.model.hex()).read_bytes(), graph)
+    except BadModel:
+        return INVALID_MODEL
+    picked = exact.draw_samples(fact.beacon, len(data.test.labels), spec.eval_samples)
+    return exact.evaluate(graph, model, data.test.samples[picked], data.test.labels[picked], _device(device))
+
+
+def check_dataset(progress: Progress, fact_bytes: bytes, artifacts: str) -> int:
+    """Establish a DatasetFact from the artifact on disk."""
+    from consensus.datasets import BadDataset
+    from consensus.tasks import input_shape
+
+    spec = DatasetFact.decode(fact_bytes).spec
+    try:
+        data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    except BadDataset:
+        return FALSE
+    fits = data.shape == input_shape(spec) and len(data.test.labels) == spec.test_samples
+    return TRUE if fits else FALSE
+
+
+def check_beacon(progress: Progress, fact_bytes: bytes) -> int:
+    """Establish a BeaconFact."""
+    from consensus import vdf
+
+    fact = BeaconFact.decode(fact_bytes)
+    return TRUE if vdf.verify(fact.challenge, fact.discriminant_bits, fact.iterations, fact.output) else FALSE
+
+
+def prove_beacon(progress: Progress, challenge: bytes, discriminant_bits: int, iterations: int) -> bytes:
+    """Compute the delay function over `challenge`."""
+    from consensus import vdf
+
+    return vdf.prove(challenge, discriminant_bits, iterations)
+
+
+@functools.cache
+def _device(name: str) -> str:
+    from consensus import exact
+
+    return exact.pick_device(name)
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(artifacts: str, id: bytes, size: int) -> Dataset:
+    from consensus.datasets import decode_dataset
+
+    return decode_dataset((Path(artifacts) / id.hex()).read_bytes(), size)
+
+
+@functools.lru_cache(maxsize=64)
+def _graph(spec_bytes: bytes, genotype: bytes) -> Graph:
+    from consensus.spaces import get_space
+    from consensus.tasks import input_shape
+
+    spec = TaskSpec.decode(spec_bytes)
+    return get_space(spec.space).decode(genotype, input_shape(spec))
+
+
+def _recipe(spec: TaskSpec) -> Any:
+    from consensus.exact import Recipe
+
+    return Recipe(steps=spec.steps, batch=spec.batch, segments=spec.segments, learning_rate=spec.learning_rate)
+
+
+JOBS: dict[str, Callable[..., Any]] = {
+    job.__name__: job for job in (train, validate, score, check_dataset, check_beacon, prove_beacon)
+}

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 from chain.errors import BadEncoding
-from chain.types import Block, Kind, Transaction, TransferBody, CoinbaseBody
+from chain.types import Block, CoinbaseBody, Kind, Transaction, TransferBody
 
 SCHEMA = 1
 META = b"m"

@@ -15,6 +15,7 @@ from chain.errors import BadBlock, BadCoinbase, BadTransaction, Invalid, Missing
 from chain.rules import BlockContext, Rules
 from chain.state import Overlay, StateView
 from chain.types import (
+    MAX_BLOCK_TRANSACTIONS,
     VERSION,
     Block,
     CoinbaseBody,
@@ -71,7 +72,9 @@ def begin(rules: Rules, state: Overlay, context: BlockContext) -> None:
     rules.begin_block(state, context)
 
 
-def apply_transaction(rules: Rules, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> None:
+def apply_transaction(
+    rules: Rules, state: Overlay, context: BlockContext, transaction: Transaction, index: int
+) -> None:
     """Apply one signed transaction other than a coinbase, all or nothing.
 
     Raises an Invalid: NotApplicable where nonce, balance or phase do not fit, Missing where facts are needed first.
@@ -171,6 +174,8 @@ def draft_block(
     left_out: list[tuple[Transaction, Invalid]] = []
     used = 0
     for transaction in candidates:
+        if len(chosen) == MAX_BLOCK_TRANSACTIONS - 1:
+            break
         if used + len(transaction.raw) > most_bytes:
             continue
         try:

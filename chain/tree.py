@@ -221,7 +221,9 @@ def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> 
         return False
     found = proof.leaf[:32] == path
     if value is None:
-        if found or (proof.leaf and int.from_bytes(proof.leaf[:32], "big") >> (_BITS - depth) != place >> (_BITS - depth)):
+        # Another leaf shows that the key is absent only where it stands alone on the key's path.
+        other = int.from_bytes(proof.leaf[:32], "big")
+        if found or (proof.leaf and other >> (_BITS - depth) != place >> (_BITS - depth)):
             return False
     elif not found or proof.leaf[32:] != hashlib.sha256(value).digest():
         return False

@@ -1,0 +1,321 @@
+"""Chain selection: takes blocks, keeps the best chain in the store. No time, no network. Source: protocol 7 and L12.
+
+Best is the chain with more blocks; of equal length, the one seen first. A branch is executed only when it would win.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from chain.errors import BadBlock, Invalid, Missing, Reject, TooDeep, UnknownParent
+from chain.hashing import EMPTY
+from chain.ledger import apply_block, check_stateless, draft_block
+from chain.rules import BlockContext, Rules
+from chain.side import SidePool
+from chain.state import EmptyState, Overlay, StateView
+from chain.store import Changes, Store, TipChange, corrupt, other_network
+from chain.tree import update
+from chain.types import VERSION, Block, Header, Transaction, transactions_root
+from chain.verify import verify_store
+
+_DENSE = 10  # ids of a locator that follow one another before the steps grow
+_MAX_LOCATOR = 128  # ids of a peer's locator that are looked at
+_RESERVE = 2048  # bytes kept free in a draft for header and coinbase, at first
+
+
+class Status(Enum):
+    """What became of a block."""
+
+    EXTENDED = "extended"
+    REORG = "reorg"
+    SIDE = "side"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Result of `Chain.add_block`. `connected` oldest first, `disconnected` newest first."""
+
+    status: Status
+    connected: tuple[Block, ...] = ()
+    disconnected: tuple[Block, ...] = ()
+
+
+class Chain:
+    """The best chain of one store under one set of rules.
+
+    Raises StoreError where the store belongs to another genesis or is damaged.
+    """
+
+    def __init__(self, store: Store, rules: Rules, side: SidePool | None = None) -> None:
+        self.store = store
+        self.rules = rules
+        self._side = side if side is not None else SidePool()
+        self.genesis, state, nodes = make_genesis(rules)
+        tip = store.tip
+        if tip is None:
+            undo: Changes = dict.fromkeys(state)
+            store.commit(TipChange((), ((Block(self.genesis, ()), undo),), state, nodes))
+            self.tip = self.genesis
+            return
+        if store.id_at(0) != self.genesis.id:
+            raise other_network(store.path, "starts from another genesis block")
+        self.tip = self._canonical_header(tip)
+
+    @property
+    def state(self) -> StateView:
+        """State after the tip."""
+        return self.store.state
+
+    @property
+    def height(self) -> int:
+        """Height of the tip."""
+        return self.tip.height
+
+    def add_block(self, block: Block) -> Outcome:
+        """Take a block; make its branch the best chain where it has more blocks.
+
+        Raises Invalid: UnknownParent, TooDeep, a Reject where the block or its branch breaks a rule, or Missing, in
+        which case nothing changed and the caller establishes the facts and calls again. No raise moves the tip.
+        """
+        header = block.header
+        if self.has(block.id):
+            return Outcome(Status.KNOWN)
+        if self._side.is_bad(block.id):
+            raise BadBlock("the block is known to be invalid", "known_bad")
+        if self._side.is_bad(header.parent):
+            self._side.mark_bad_child(block.id)
+            raise BadBlock("the block follows an invalid one", "bad_ancestor")
+        parent = self.header(header.parent)
+        if parent is None:
+            raise UnknownParent(f"parent {header.parent.hex()} is not known")
+        _check_link(parent, header)
+        branch, fork = self._branch(block)
+        if self.tip.slot - fork.slot > self.rules.parameters.max_rollback:
+            depth = self.tip.slot - fork.slot
+            raise TooDeep(f"the branch forks {depth} slots back, the limit is {self.rules.parameters.max_rollback}")
+        check_stateless(self.rules, block)
+        if header.height <= self.tip.height:
+            self._side.add(block)
+            return Outcome(Status.SIDE)
+        return self._switch(fork, branch)
+
+    def _branch(self, block: Block) -> tuple[list[Block], Header]:
+        """Blocks from the fork to `block`, oldest first, and the header on the best chain that they fork from."""
+        branch = [block]
+        while (parent := self._side.get(branch[-1].header.parent)) is not None:
+            branch.append(parent)
+        branch.reverse()
+        return branch, self._canonical_header(branch[0].header.parent)
+
+    def _switch(self, fork: Header, branch: list[Block]) -> Outcome:
+        """Undo the best chain back to `fork`, apply `branch`, write both together."""
+        state, nodes = Overlay(self.store.state), Overlay(self.store.nodes)
+        disconnected = self._undo_to(fork, state, nodes)
+        connected: list[tuple[Block, Changes]] = []
+        parent = fork
+        for block in branch:
+            try:
+                undo = self._execute(parent, state, nodes, block)
+            except Missing:
+                raise
+            except Invalid as error:
+                if isinstance(error, Reject):
+                    self._condemn(block, branch[-1])
+                raise
+            connected.append((block, undo))
+            parent = block.header
+        prune_below = self._prune_below(branch[-1].header)
+        change = TipChange(tuple(disconnected), tuple(connected), state.changes, nodes.changes, prune_below)
+        self.store.commit(change)
+        self.tip = branch[-1].header
+        for block in branch:
+            self._side.remove(block.id)
+        for block in reversed(disconnected):
+            self._side.add(block)
+        if len(self._side):
+            self._side.prune(self.tip.slot - self.rules.parameters.max_rollback)
+        status = Status.REORG if disconnected else Status.EXTENDED
+        return Outcome(status, tuple(branch), tuple(disconnected))
+
+    def _undo_to(self, fork: Header, state: Overlay, nodes: Overlay) -> list[Block]:
+        """Write the state after `fork` to the overlays; return the blocks undone, newest first."""
+        disconnected: list[Block] = []
+        header = self.tip
+        while header.id != fork.id:
+            undo = self.store.undo(header.height)
+            if undo is None:
+                raise TooDeep(f"the undo record of height {header.height} is pruned")
+            state.changes.update(undo)
+            disconnected.append(self._canonical_block(header.id))
+            header = self._canonical_header(header.parent)
+        if disconnected and update(nodes, state.changes) != fork.state_root:
+            raise corrupt(self.store.path, f"the undo records do not lead back to the state at height {fork.height}")
+        return disconnected
+
+    def _execute(self, parent: Header, state: Overlay, nodes: Overlay, block: Block) -> dict[bytes, bytes | None]:
+        """Apply one block to the overlays; return its undo record."""
+        layer = Overlay(state)
+        apply_block(self.rules, parent, layer, block)
+        undo: dict[bytes, bytes | None] = {}
+        changes: dict[bytes, bytes | None] = {}
+        for key, value in layer.changes.items():
+            old = state.get(key)
+            if old != value:
+                undo[key] = old
+                changes[key] = value
+        if update(nodes, changes) != block.header.state_root:
+            raise BadBlock("the state root does not fit the state after the block", "bad_state_root")
+        state.changes.update(changes)
+        return undo
+
+    def _condemn(self, block: Block, last: Block) -> None:
+        """Remember `block` and what follows it as invalid, up to `last`, the block that made us look."""
+        self._side.mark_bad(block.id)
+        self._side.mark_bad_child(last.id)
+
+    def _prune_below(self, tip: Header) -> int:
+        """Height below which no undo record is needed, with a margin for a tip whose slot moves back in a reorg."""
+        floor = tip.slot - 2 * self.rules.parameters.max_rollback
+        lowest = self.store.lowest_undo() if floor > 0 else None
+        if lowest is None:
+            return 0
+        while lowest < self.tip.height and self._canonical_header(self._canonical_id(lowest)).slot < floor:
+            lowest += 1
+        return lowest
+
+    def draft(
+        self, slot: int, seat: bytes, minter: bytes, candidates: Iterable[Transaction]
+    ) -> tuple[Header, tuple[Transaction, ...]]:
+        """An unsigned block on the tip: its header (sign it with `Header.signed`) and transactions, coinbase first.
+
+        Takes from `candidates`, in order, what applies and fits. Changes nothing.
+        """
+        if slot <= self.tip.slot:
+            raise ValueError(f"slot {slot} is not after the tip's {self.tip.slot}")
+        context = BlockContext(self.tip.height + 1, slot, self.tip.id, seat)
+        offered = list(candidates)
+        most = self.rules.parameters.max_block_bytes
+        room = most - _RESERVE
+        while True:
+            draft = draft_block(self.rules, self.store.state, context, offered, room)
+            root = transactions_root(draft.transactions)
+            header = Header(VERSION, context.height, slot, self.tip.id, root, EMPTY, seat, minter, bytes(64))
+            excess = len(Block(header, draft.transactions).raw) - most
+            if excess <= 0 or room < 0:
+                break
+            room -= excess
+        state_root = update(Overlay(self.store.nodes), draft.state.changes)
+        return dataclasses.replace(header, state_root=state_root), draft.transactions
+
+    def has(self, block_id: bytes) -> bool:
+        """Whether a block is known, on the best chain or on a side branch."""
+        return block_id in self._side or self.store.has(block_id)
+
+    def header(self, block_id: bytes) -> Header | None:
+        """Header of a known block, on the best chain or on a side branch."""
+        side = self._side.get(block_id)
+        return self.store.header(block_id) if side is None else side.header
+
+    def block(self, block_id: bytes) -> Block | None:
+        """A known block, on the best chain or on a side branch."""
+        return self._side.get(block_id) or self.store.block(block_id)
+
+    def id_at(self, height: int) -> bytes | None:
+        """Id of the block of the best chain at `height`; None beyond the tip."""
+        return self.store.id_at(height)
+
+    def block_at(self, height: int) -> Block | None:
+        """Block of the best chain at `height`; None beyond the tip."""
+        block_id = self.store.id_at(height)
+        return None if block_id is None else self._canonical_block(block_id)
+
+    def locator(self) -> list[bytes]:
+        """Ids that tell a peer where this chain is: dense near the tip, then in growing steps, genesis last."""
+        ids: list[bytes] = []
+        height, step = self.tip.height, 1
+        while height > 0:
+            ids.append(self._canonical_id(height))
+            if len(ids) >= _DENSE:
+                step *= 2
+            height -= step
+        return [*ids, self.genesis.id]
+
+    def after(self, locator: Sequence[bytes], limit_blocks: int, limit_bytes: int) -> list[Block]:
+        """Blocks of the best chain after the first id of `locator` that is on it; none where none is.
+
+        At most `limit_blocks` and, beyond the first block, `limit_bytes` of canonical bytes.
+        """
+        common = next((header for i in locator[:_MAX_LOCATOR] if (header := self.store.header(i)) is not None), None)
+        blocks: list[Block] = []
+        if common is None:
+            return blocks
+        used = 0
+        for height in range(common.height + 1, min(self.tip.height, common.height + limit_blocks) + 1):
+            block = self._canonical_block(self._canonical_id(height))
+            used += len(block.raw)
+            if blocks and used > limit_bytes:
+                break
+            blocks.append(block)
+        return blocks
+
+    def transaction(self, transaction_id: bytes) -> tuple[Transaction, int, int] | None:
+        """A transaction of the best chain with its height and its index in the block."""
+        position = self.store.position(transaction_id)
+        return None if position is None else self._transaction_at(*position)
+
+    def address_history(self, address: bytes, limit: int) -> list[tuple[Transaction, int, int]]:
+        """The newest `limit` transactions that name `address`, newest first, each with height and index."""
+        found: list[tuple[Transaction, int, int]] = []
+        for height, index in self.store.history(address):
+            if len(found) >= limit:
+                break
+            found.append(self._transaction_at(height, index))
+        return found
+
+    def verify(self) -> list[str]:
+        """Check the whole database against itself; returns what is wrong, nothing where all is well."""
+        return verify_store(self.store)
+
+    def _transaction_at(self, height: int, index: int) -> tuple[Transaction, int, int]:
+        block = self._canonical_block(self._canonical_id(height))
+        if index >= len(block.transactions):
+            raise corrupt(self.store.path, f"an index names transaction {index} at height {height}")
+        return block.transactions[index], height, index
+
+    def _canonical_id(self, height: int) -> bytes:
+        block_id = self.store.id_at(height)
+        if block_id is None:
+            raise corrupt(self.store.path, f"no block at height {height}")
+        return block_id
+
+    def _canonical_header(self, block_id: bytes) -> Header:
+        header = self.store.header(block_id)
+        if header is None:
+            raise corrupt(self.store.path, f"block {block_id.hex()} has no header")
+        return header
+
+    def _canonical_block(self, block_id: bytes) -> Block:
+        block = self.store.block(block_id)
+        if block is None:
+            raise corrupt(self.store.path, f"block {block_id.hex()} is missing")
+        return block
+
+
+def make_genesis(rules: Rules) -> tuple[Header, dict[bytes, bytes | None], dict[bytes, bytes | None]]:
+    """Genesis header with its state root, the genesis state and its tree."""
+    state, nodes = Overlay(EmptyState()), Overlay(EmptyState())
+    header = rules.genesis(state)
+    header = dataclasses.replace(header, state_root=update(nodes, state.changes))
+    return header, state.changes, nodes.changes
+
+
+def _check_link(parent: Header, header: Header) -> None:
+    """What a header must keep to be worth a closer look. Cheap."""
+    if header.height != parent.height + 1:
+        raise BadBlock(f"height {header.height} after {parent.height}", "bad_height")
+    if header.slot <= parent.slot:
+        raise BadBlock(f"slot {header.slot} is not after the parent's {parent.slot}", "bad_slot")

@@ -1,0 +1,99 @@
+"""A check of a whole database: blocks, indexes, state and tree against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chain import layout
+from chain.errors import BadEncoding
+from chain.hashing import EMPTY
+from chain.state import EmptyState, Overlay
+from chain.store import Store
+from chain.tree import update
+from chain.types import Block, transactions_root
+
+_MOST = 100  # findings after which the check stops
+
+
+def verify_store(store: Store) -> list[str]:
+    """What is wrong with the database, one sentence each, at most 100; nothing where all is well."""
+    findings: list[str] = []
+    for finding in _findings(store):
+        findings.append(finding)
+        if len(findings) >= _MOST:
+            break
+    return findings
+
+
+def _findings(store: Store) -> Iterator[str]:
+    tip_id = store.tip
+    if tip_id is None:
+        yield "there is no tip"
+        return
+    height = -1
+    parent_id, tip_root = EMPTY, EMPTY
+    for key, block_id in store.raw_iterate(layout.HEIGHT):
+        if key != layout.height_key(height + 1):
+            yield f"height {height + 1} has no block"
+            return
+        height += 1
+        block = None
+        for item in _check_block(store, height, block_id, parent_id):
+            if isinstance(item, Block):
+                block = item
+            else:
+                yield item
+        if block is not None:
+            tip_root = block.header.state_root
+        parent_id = block_id
+    if parent_id != tip_id:
+        yield f"the tip is {tip_id.hex()}, the highest block {parent_id.hex()}"
+    yield from _check_count(store, height + 1)
+    yield from _check_state(store, tip_root)
+
+
+def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes) -> Iterator[Block | str]:
+    """Findings on one block; the block itself first, where it can be read."""
+    where = f"block {block_id.hex()[:16]} at height {height}"
+    data = store.raw_get(layout.BLOCK + block_id)
+    if data is None:
+        yield f"{where} is missing"
+        return
+    try:
+        block = Block.decode(data, len(data))
+    except BadEncoding as error:
+        yield f"{where} cannot be read: {error}"
+        return
+    yield block
+    if block.id != block_id or block.header.height != height:
+        yield f"{where} is another block"
+    if store.raw_get(layout.HEADER + block_id) != block.header.encode():
+        yield f"{where} and its stored header differ"
+    if height and block.header.parent != parent_id:
+        yield f"{where} does not follow the block before"
+    if transactions_root(block.transactions) != block.header.transactions_root:
+        yield f"{where} does not hold the transactions its header names"
+    for key, value in layout.index_keys(block):
+        if store.raw_get(key) != value:
+            yield f"{where} lacks an index entry"
+
+
+def _check_count(store: Store, blocks: int) -> Iterator[str]:
+    for prefix, name in ((layout.BLOCK, "blocks"), (layout.HEADER, "headers")):
+        count = sum(1 for _ in store.raw_iterate(prefix))
+        if count != blocks:
+            yield f"{count} {name} are stored for {blocks} heights"
+
+
+def _check_state(store: Store, root: bytes) -> Iterator[str]:
+    """Rebuild the tree from every stored value and compare root and nodes."""
+    nodes = Overlay(EmptyState())
+    rebuilt = update(nodes, dict(store.state.items()))
+    if rebuilt != root:
+        yield f"the state's root is {rebuilt.hex()}, the tip's header says {root.hex()}"
+    expected = {key: value for key, value in nodes.changes.items() if value is not None}
+    for key, value in store.nodes.items():
+        if expected.pop(key, None) != value:
+            yield f"tree node {key.hex()} is wrong"
+    if expected:
+        yield f"{len(expected)} tree nodes are missing"

@@ -110,17 +110,15 @@ class GraphBuilder:
         height, width = before.height // kernel[0], before.width // kernel[1]
         if height < 1 or width < 1:
             raise InvalidGenotype(f"A {before.height} x {before.width} map is too small to pool by {kernel}.")
-        self._bound(kernel[0] * kernel[1] // 127, "pooling sum")
-        gain = 1 - (kernel[0] * kernel[1]).bit_length() if kind == "sum_pool" else 0
+        gain = self._mean_gain(kernel) if kind == "sum_pool" else 0
         return self._append(Node(kind, (source,), height, width, before.channels, kernel, kernel, gain=gain))
 
     def quadrants(self, source: int) -> int:
         """Sums over the four quadrants, 2 x 2 out; the middle row and column of odd sizes go to the first half."""
         before = self.nodes[source]
         kernel = (-(-before.height // 2), -(-before.width // 2))
-        self._bound(kernel[0] * kernel[1] // 127, "pooling sum")
         height, width = min(2, before.height), min(2, before.width)
-        gain = 1 - (kernel[0] * kernel[1]).bit_length()
+        gain = self._mean_gain(kernel)
         return self._append(Node("sum_pool", (source,), height, width, before.channels, kernel, kernel, gain=gain))
 
     def add(self, left: int, right: int, relu: bool = True) -> int:
@@ -156,6 +154,14 @@ class GraphBuilder:
     def _append(self, node: Node) -> int:
         self.nodes.append(node)
         return len(self.nodes) - 1
+
+    @staticmethod
+    def _mean_gain(kernel: tuple[int, int]) -> int:
+        """The power of two next to one over the number of pixels, from above."""
+        pixels = kernel[0] * kernel[1]
+        if 127 * pixels >= EXACT:
+            raise InvalidGenotype(f"A sum over {pixels} pixels could leave the exact range.")
+        return 1 - pixels.bit_length()
 
     @staticmethod
     def _bound(products: int, what: str) -> None:

@@ -1,0 +1,195 @@
+"""Which device may compute: only one that gave the exact integers for vectors made to break inexact arithmetic.
+
+Random vectors are not enough: library convolutions that are wrong passed them. So: the longest sums of the largest
+values, sums that cancel from just below 2^24, 3x3 windows at stride 1, odd sizes, blocks of a weight gradient, and a
+small training whose result is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from consensus.datasets import Dataset, Split
+from consensus.exact import fast, reference
+from consensus.exact.engine import torch_device
+from consensus.exact.recipe import Recipe
+from consensus.exact.state import initial_state
+from consensus.exact.training import run_segment
+from consensus.spaces import get_space
+from consensus.spaces.base import InputShape
+from consensus.spaces.graph import EXACT, MAX_PRODUCTS, Graph, Node
+
+logger = logging.getLogger(__name__)
+
+GOLDEN = "a8f4be5142f19b06aa792394769d7799ad11aa51b5707ca053a51876689d36a7"
+"""Hash of the state after `golden_training`; `reference` gives it too (tests/exact/test_device.py)."""
+
+Vector = tuple[str, Callable[[], np.ndarray], np.ndarray]
+
+
+class InexactDevice(RuntimeError):
+    """The device gave a wrong integer. The message names the device and the vector."""
+
+
+def self_test(device: str) -> None:
+    """Raise `InexactDevice` unless the device computes every vector exactly, or if it cannot be used at all."""
+    try:
+        for name, compute, expected in _vectors(device):
+            if not np.array_equal(compute(), expected):
+                raise InexactDevice(f"Device {device!r} is refused: it computed {name} inexactly.")
+        digest = golden_training(device)
+    except (RuntimeError, AssertionError) as error:
+        if isinstance(error, InexactDevice):
+            raise
+        raise InexactDevice(
+            f"Device {device!r} is refused: it cannot be used ({str(error).splitlines()[0]})."
+        ) from error
+    if digest != GOLDEN:
+        raise InexactDevice(f"Device {device!r} is refused: the golden training gave {digest[:16]}, not {GOLDEN[:16]}.")
+
+
+@lru_cache(maxsize=8)
+def pick_device(name: str) -> str:
+    """A device that passed the self-test, which runs once per process.
+
+    `name`: "cpu", "cpu64" (float64 on the CPU), "cuda", "cuda:1", ... or "auto": the first of cuda, cpu, cpu64 that is
+    there and passes. Raises `InexactDevice` if the named device fails, or every device does.
+    """
+    if name != "auto":
+        self_test(name)
+        return name
+    refusal = InexactDevice("No device computes exactly.")
+    for candidate in (["cuda"] if torch.cuda.is_available() else []) + ["cpu", "cpu64"]:
+        try:
+            self_test(candidate)
+        except InexactDevice as error:
+            logger.warning("%s Trying the next device.", error)
+            refusal = error
+        else:
+            return candidate
+    raise refusal
+
+
+def golden_graph() -> Graph:
+    """A small network with every kind of node, on 7 x 5 pixels of 2 channels."""
+    genotype = bytes([0, 0, 1, 5, 1, 1, 1, 4, 2, 2, 1, 6, 2, 0, 2])
+    return get_space("stages-v1").decode(genotype, InputShape(7, 5, 2, 3))
+
+
+def golden_data() -> Dataset:
+    """40 samples from a formula, over the whole range of uint8."""
+    raw = (np.arange(40 * 70, dtype=np.int64) ** 2 * 2654435761 >> 7) % 256
+    split = Split(raw.astype(np.uint8).reshape(40, 7, 5, 2), (np.arange(40) % 3).astype(np.uint16))
+    return Dataset("golden", InputShape(7, 5, 2, 3), split, split, split)
+
+
+GOLDEN_RECIPE = Recipe(steps=6, batch=16, segments=1)
+GOLDEN_SEED = b"ponas golden training"
+
+
+def golden_training(device: str) -> str:
+    """Hash of the state after six steps on the device, in hexadecimal digits."""
+    graph = golden_graph()
+    start = initial_state(graph, GOLDEN_SEED)
+    return run_segment(graph, golden_data(), GOLDEN_RECIPE, GOLDEN_SEED, start, 0, device).digest().hex()
+
+
+def _vectors(name: str) -> Iterator[Vector]:
+    """(what it is, how the device computes it, the truth), each small enough for a fraction of a second."""
+    device, dtype = torch_device(name)
+
+    def send(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.copy()).to(device).to(dtype)
+
+    def product(left: np.ndarray, right: np.ndarray) -> Callable[[], np.ndarray]:
+        return lambda: _integers(torch.mm(send(left), send(right)))
+
+    for rows, columns in ((1, 1), (33, 7), (257, 40)):
+        full = np.full((rows, MAX_PRODUCTS), 127), np.full((MAX_PRODUCTS, columns), 127)
+        yield f"1040 products of 127 ({rows} x {columns})", product(*full), full[0] @ full[1]
+        # Up to just below 2^24 and back: any partial sum that was rounded leaves a trace in the small result.
+        signs = np.where(np.arange(2 * MAX_PRODUCTS) < MAX_PRODUCTS, 127, -127)[:, None]
+        ends = np.full((rows, 2 * MAX_PRODUCTS), 127), np.repeat(signs, columns, axis=1)
+        ends[0][:, 0], ends[0][:, -1] = 126, 125
+        yield f"cancelling sums near 2^24 ({rows} x {columns})", product(*ends), ends[0] @ ends[1]
+    yield from _convolutions(send)
+    yield from _rounding(send)
+
+
+def _convolutions(send: Callable[[np.ndarray], torch.Tensor]) -> Iterator[Vector]:
+    shapes = (
+        (7, 5, 3, 1, 40, 24),
+        (8, 8, 3, 1, 32, 32),
+        (9, 7, 5, 2, 40, 11),
+        (5, 5, 1, 2, 3, 9),
+        (16, 16, 3, 1, 8, 8),
+    )
+    for height, width, size, stride, before, after in shapes:
+        out = -(-height // stride), -(-width // stride)
+        node = Node("conv", (0,), *out, after, (size, size), (stride, stride), size // 2)
+        values = _pattern((3, height, width, before), 1)
+        weights, gradient = _pattern((size * size * before, after), 2), _pattern((3, *out, after), 3)
+        x, w, g = send(values), send(weights), send(gradient)
+        columns = fast.gather(x, node)
+        what = f"a {size}x{size} convolution, stride {stride}, of {height} x {width} x {before}"
+        forward = reference.linear(values, weights, node)
+        by_weights = reference.linear_weight_gradient(values, gradient, node)
+        by_input = reference.linear_input_gradient(gradient, weights, node, values)
+        yield what, lambda c=columns, w=w, n=node: _integers(fast.conv(c, w, n)), forward
+        yield (
+            f"weight gradient of {what}",
+            lambda c=columns, g=g: _integers(fast.conv_weight_gradient(c, g)),
+            by_weights,
+        )
+        yield (
+            f"input gradient of {what}",
+            lambda g=g, w=w, n=node, s=x.shape: _integers(fast.conv_input_gradient(g, w, n, s)),
+            by_input,
+        )
+    long = np.full((2080, 8), 127), np.full((2080, 8), -127)
+    yield (
+        "a weight gradient of 2080 rows",
+        lambda: _integers(fast.conv_weight_gradient(*map(send, long))),
+        long[0].T @ long[1],
+    )
+
+
+def _rounding(send: Callable[[np.ndarray], torch.Tensor]) -> Iterator[Vector]:
+    top = np.array(
+        [EXACT - 1, 1 - EXACT, 0, 1, -1, 65536, -65536, 196608, -196608, 327679, 8388608, 16711680, 16711681]
+    )
+    for limit in (127, 128, 255, 256, 1000, 65535, 1 << 20, EXACT - 1):
+        values = np.clip(top, -limit, limit).astype(np.int64)
+        dither = (np.arange(len(values), dtype=np.int64) * 85 + 255) % 256
+        near = reference.requantise(reference.Scaled(values, 0), relu=False).values
+        dithered = reference.requantise_dithered(reference.Scaled(values, 0), dither).values
+
+        def nearest(values: np.ndarray = values) -> np.ndarray:
+            sent = send(values)
+            return _integers(fast.requantise(sent, torch.zeros((), dtype=torch.int32, device=sent.device), False)[0])
+
+        def noisy(values: np.ndarray = values, dither: np.ndarray = dither) -> np.ndarray:
+            sent = send(values)
+            zero = torch.zeros((), dtype=torch.int32, device=sent.device)
+            return _integers(fast.requantise_dithered(sent, zero, send(dither) / 256)[0])
+
+        yield f"rounding below {limit}", nearest, near
+        yield f"dithered rounding below {limit}", noisy, dithered
+
+
+def _pattern(shape: tuple[int, ...], salt: int) -> np.ndarray:
+    """Mostly +-127 in runs, so that sums climb high before they cancel, with odd small values strewn in."""
+    index = np.arange(int(np.prod(shape)), dtype=np.int64)
+    values = np.where((index // 53 + salt) % 3 == 0, -127, 127)
+    return np.where(index % 7 == salt, index % 251 - 125, values).reshape(shape)
+
+
+def _integers(values: torch.Tensor) -> np.ndarray:
+    """As int64; a value that is no integer does not compare equal to any."""
+    wide = values.double().cpu().numpy()
+    return np.where(wide == np.floor(wide), wide, np.nan)

@@ -1,0 +1,165 @@
+"""One network on one device: forward, backward and the step of training, from the operations of `fast`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from consensus.exact import fast
+from consensus.exact.model import Model
+from consensus.exact.recipe import EXP_TABLE, LOGIT_BITS, MASTER_LIMIT, PROBABILITY_BITS
+from consensus.exact.state import layer_exponents
+from consensus.exact.streams import DITHER_PERIOD, SITE_STRIDE
+from consensus.spaces.graph import Graph
+
+Weights = dict[int, tuple[Tensor, Tensor]]
+"""By node index: int8 weights of `Graph.weight_shape`, and their exponent."""
+
+
+def torch_device(name: str) -> tuple[torch.device, torch.dtype]:
+    """Device and number type of a device name. `cpu64` is the CPU in float64, for a CPU whose float32 is inexact."""
+    if name == "cpu64":
+        return torch.device("cpu"), torch.float64
+    return torch.device(name), torch.float32
+
+
+class Activations:
+    """What a forward pass leaves: every node's tensor and exponent, and the gathered windows of the convolutions."""
+
+    def __init__(self) -> None:
+        self.values: list[Tensor] = []
+        self.exponents: list[Tensor] = []
+        self.columns: dict[int, Tensor] = {}
+
+
+class Engine:
+    """Computes one graph. Holds no state of a training run; methods are pure but for the tensors named as updated."""
+
+    def __init__(self, graph: Graph, device: str) -> None:
+        self.graph = graph
+        self.device, self.dtype = torch_device(device)
+        self.shapes = graph.weight_shapes
+        self.sites = 2 * len(graph.nodes)
+        self.layers = {index: self._int(exponent) for index, exponent in layer_exponents(graph).items()}
+        self.exp_table = torch.tensor(EXP_TABLE, device=self.device)
+
+    def _int(self, value: int) -> Tensor:
+        return torch.tensor(value, dtype=torch.int32, device=self.device)
+
+    def tensor(self, values: np.ndarray) -> Tensor:
+        """Integers as a float tensor of the device."""
+        return torch.from_numpy(np.array(values, order="C")).to(self.device).to(self.dtype)
+
+    def load(self, model: Model) -> Weights:
+        """The weights of a model on the device."""
+        parts = zip(self.shapes, model.weights, model.exponents, strict=True)
+        return {index: (self.tensor(layer), self._int(exponent)) for index, layer, exponent in parts}
+
+    def quantise(self, master: Tensor) -> Weights:
+        """The int8 weights of flat master weights; see `model.quantise`."""
+        weights, position = {}, 0
+        for index, (rows, columns) in self.shapes.items():
+            layer = master[position : position + rows * columns].view(rows, columns).clone()
+            weights[index] = fast.requantise(layer, self.layers[index], relu=False)
+            position += rows * columns
+        return weights
+
+    def forward(self, samples: Tensor, exponent: int, weights: Weights, per_sample: bool) -> Activations:
+        """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums."""
+        done = Activations()
+        value, power = fast.requantise(samples, self._int(exponent), False, per_sample)
+        done.values.append(value)
+        done.exponents.append(power)
+        last = len(self.graph.nodes) - 1
+        for index, node in enumerate(self.graph.nodes[1:], start=1):
+            source = node.inputs[0]
+            value, power = done.values[source], done.exponents[source]
+            if node.kind == "conv":
+                layer, scale = weights[index]
+                done.columns[index] = fast.gather(value, node)
+                value, power = fast.conv(done.columns[index], layer, node), power + scale
+            elif node.kind == "depthwise":
+                layer, scale = weights[index]
+                value, power = fast.depthwise(value, layer, node), power + scale
+            elif node.kind == "add":
+                other = node.inputs[1]
+                value, power = fast.align_add(value, power, done.values[other], done.exponents[other])
+            else:
+                value = fast.pool(value, node)
+            if index != last:
+                value, power = fast.requantise(value, power, node.relu, per_sample)
+            done.values.append(value)
+            done.exponents.append(power + node.gain if node.gain else power)
+        return done
+
+    def loss_gradient(self, logits: Tensor, exponent: Tensor, labels: Tensor) -> Tensor:
+        """Softmax minus one-hot in multiples of 2^-14: shape and number type of `logits`. `labels`: int64 (batch, 1)."""
+        flat = logits.view(logits.shape[0], -1)
+        below = (flat.amax(dim=1, keepdim=True).double() - flat.double()).mul_(
+            fast.power(exponent + LOGIT_BITS, torch.float64)
+        )
+        weight = self.exp_table[below.floor_().clamp_(max=255).long()]
+        total = weight.sum(dim=1, keepdim=True)
+        share = torch.div(weight << PROBABILITY_BITS, total, rounding_mode="floor")
+        share.scatter_add_(1, labels, torch.full_like(labels, -(1 << PROBABILITY_BITS)))
+        return share.to(self.dtype).view_as(logits)
+
+    def backward(self, done: Activations, weights: Weights, loss: Tensor, dither: Dither) -> Tensor:
+        """Flat weight gradient of 12 bits a layer, given the gradient of the logits (which is overwritten)."""
+        nodes = self.graph.nodes
+        zero = self._int(0)
+        gradients: dict[int, tuple[Tensor, Tensor]] = {}
+        gradients[len(nodes) - 1] = fast.requantise_dithered(loss, zero, dither.take(2 * self.sites, loss))
+        layers: dict[int, Tensor] = {}
+        for index in range(len(nodes) - 1, 0, -1):
+            node = nodes[index]
+            if index not in gradients:
+                continue
+            gradient, power = gradients.pop(index)
+            source = node.inputs[0]
+            before = done.values[source]
+            if node.kind == "conv":
+                raw = fast.conv_weight_gradient(done.columns[index], gradient)
+                layers[index] = fast.scale_gradient(raw, self.dtype)
+            elif node.kind == "depthwise":
+                raw = fast.depthwise_weight_gradient(before, gradient, node)
+                layers[index] = fast.scale_gradient(raw, self.dtype)
+            for slot, target in enumerate(node.inputs):
+                if target == 0:
+                    continue
+                share, scale = gradient, power + node.gain
+                if node.kind in ("conv", "depthwise"):
+                    layer, layer_scale = weights[index]
+                    back = fast.conv_input_gradient if node.kind == "conv" else fast.depthwise_input_gradient
+                    share, scale = back(gradient, layer, node, before.shape), scale + layer_scale
+                elif node.kind != "add":
+                    share = fast.pool_gradient(gradient, before, done.values[index], node)
+                if nodes[target].relu:
+                    share = share * (done.values[target] > 0)
+                if node.kind in ("conv", "depthwise"):
+                    share, scale = fast.requantise_dithered(share, scale, dither.take(2 * index + slot, share))
+                if target in gradients:
+                    share, scale = fast.align_add(*gradients[target], share, scale)
+                    site = self.sites + 2 * index + slot
+                    share, scale = fast.requantise_dithered(share, scale, dither.take(site, share))
+                gradients[target] = share, scale
+        return torch.cat([layers[index].reshape(-1) for index in self.shapes])
+
+    def update(self, master: Tensor, momentum: Tensor, gradient: Tensor, rate: int) -> None:
+        """Momentum becomes trunc(7/8 momentum) + gradient; each weight moves by `rate` against its momentum's sign."""
+        momentum.mul_(0.875).trunc_().add_(gradient)
+        master.sub_(momentum.sign().mul_(rate)).clamp_(-MASTER_LIMIT, MASTER_LIMIT)
+
+
+class Dither:
+    """The rounding thresholds of one step: a place in the seed's table, and from there a place for each use."""
+
+    def __init__(self, table: Tensor, start: int) -> None:
+        self.table = table
+        self.start = start
+
+    def take(self, site: int, like: Tensor) -> Tensor:
+        """Thresholds in [0, 1) for the elements of `like` at place of use `site`; flat."""
+        place = (self.start + SITE_STRIDE * site) % DITHER_PERIOD
+        return self.table[place : place + like.numel()]

@@ -7,7 +7,7 @@ re-encode to the same bytes; lengths are checked against the limits before a val
 from __future__ import annotations
 
 import dataclasses
-import functools
+import operator
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -45,8 +45,13 @@ U32 = Annotated[int, Range(0, 2**32 - 1)]
 U64 = Annotated[int, Range(0, U64_MAX)]
 Amount = Annotated[int, Range(0, AMOUNT_MAX)]
 
+_ANY_LENGTH = Size(0, 1 << 16)
+
 R = TypeVar("R", bound="Record")
 Unpack = Callable[[Any, str], Any]
+Pack = Callable[[Any], Any]
+
+_PACK: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True).pack
 
 
 class Record:
@@ -56,7 +61,8 @@ class Record:
 
     def encode(self) -> bytes:
         """Canonical bytes of this record."""
-        return typing.cast(bytes, msgpack.packb(_pack(self), use_bin_type=True))
+        cls = type(self)
+        return _PACK((_PACKERS.get(cls) or _packer_of(cls))(self))
 
     @classmethod
     def decode(cls: type[R], data: bytes, most: int = 1 << 20) -> R:
@@ -66,63 +72,124 @@ class Record:
         """
         if len(data) > most:
             raise BadEncoding(f"{cls.__name__}: {len(data)} bytes, the limit is {most}")
+        reader = _READERS.get(cls) or _reader(cls)
         try:
-            raw = msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=True, max_ext_len=0, max_map_len=0)
+            # A claimed length takes memory before the items are there, so no list may claim more than the type holds.
+            raw = msgpack.unpackb(data, max_array_len=_WIDEST[cls], max_ext_len=0, max_map_len=0)
         except Exception as error:  # msgpack raises many unrelated types on hostile input
             raise BadEncoding(f"{cls.__name__}: not MessagePack ({type(error).__name__})") from error
-        record: R = _reader(cls)(raw, cls.__name__)
+        record: R = reader(raw, cls.__name__)
         if record.encode() != data:
             raise BadEncoding(f"{cls.__name__}: encoding is not canonical")
         return record
 
 
-def _pack(value: Any) -> Any:
-    if isinstance(value, Record):
-        return [_pack(getattr(value, name)) for name in _field_names(type(value))]
-    if isinstance(value, tuple):
-        return [_pack(item) for item in value]
-    return value
+# Built once per type, on first use. A reader turns unpacked MessagePack into a checked value, a packer turns a value
+# into what MessagePack packs (None: the value packs as it is). _WIDEST: the longest list that a record may hold.
+_READERS: dict[Any, Unpack] = {}
+_PACKERS: dict[Any, Pack] = {}
+_WIDEST: dict[Any, int] = {}
 
 
-@functools.cache
-def _field_names(cls: type[Record]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(typing.cast(Any, cls)))
+def _field_names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
-@functools.cache
+def _parts(annotation: Any) -> tuple[Any, Any]:
+    """The bare type and the limit of an annotation."""
+    if typing.get_origin(annotation) is Annotated:
+        base, limit, *_ = typing.get_args(annotation)
+        return base, limit
+    return annotation, None
+
+
+def _is_record(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Record)
+
+
+def _packer(annotation: Any) -> Pack | None:
+    base, _ = _parts(annotation)
+    if typing.get_origin(base) is tuple:
+        item = _packer(typing.get_args(base)[0])
+        return None if item is None else lambda value: [item(element) for element in value]
+    return _packer_of(base) if _is_record(base) else None
+
+
+def _packer_of(cls: Any) -> Pack:
+    if cls not in _PACKERS:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        _PACKERS[cls] = _record_packer([(name, _packer(hints[name])) for name in _field_names(cls)])
+    return _PACKERS[cls]
+
+
+def _record_packer(fields: list[tuple[str, Pack | None]]) -> Pack:
+    names = [name for name, _ in fields]
+    if len(names) > 1 and all(sub is None for _, sub in fields):
+        return operator.attrgetter(*names)  # a flat record: much faster, and a tuple packs as a list does
+
+    def pack(record: Any) -> list[Any]:
+        return [getattr(record, name) if sub is None else sub(getattr(record, name)) for name, sub in fields]
+
+    return pack
+
+
 def _reader(annotation: Any) -> Unpack:
-    """Build, once per type, the function that turns unpacked MessagePack into a checked value."""
-    limit: Any = None
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        base, *metadata = typing.get_args(annotation)
-        limit = metadata[0]
-        annotation, origin = base, typing.get_origin(base)
-    if isinstance(annotation, type) and issubclass(annotation, Record):
-        return _record_reader(annotation)
-    if origin is tuple:
-        return _tuple_reader(typing.get_args(annotation)[0], limit or Size(0, 1 << 16))
-    if annotation is bool:
-        return functools.partial(_read_exact, bool, None)
-    if annotation is int:
-        return functools.partial(_read_int, limit or Range(0, U64_MAX))
-    if annotation in (bytes, str):
-        return functools.partial(_read_exact, annotation, limit or Size(0, 1 << 20))
+    base, limit = _parts(annotation)
+    if _is_record(base):
+        if base not in _READERS:
+            _WIDEST[base] = _widest(base)
+            _READERS[base] = _record_reader(base)
+        return _READERS[base]
+    if typing.get_origin(base) is tuple:
+        return _tuple_reader(typing.get_args(base)[0], limit or _ANY_LENGTH)
+    if base is bool:
+        return _read_bool
+    if base is int:
+        return _int_reader(limit or Range(0, U64_MAX))
+    if base in (bytes, str):
+        return _sized_reader(base, limit or Size(0, 1 << 20))
     raise TypeError(f"no canonical encoding for {annotation!r}")
 
 
-def _read_int(limit: Range, value: Any, where: str) -> int:
-    if type(value) is not int or not limit.least <= value <= limit.most:
-        raise BadEncoding(f"{where}: expected an integer from {limit.least} to {limit.most}")
+def _widest(annotation: Any) -> int:
+    base, limit = _parts(annotation)
+    if typing.get_origin(base) is tuple:
+        return max((limit or _ANY_LENGTH).most, _widest(typing.get_args(base)[0]))
+    if not _is_record(base):
+        return 0
+    hints = typing.get_type_hints(base, include_extras=True)
+    names = _field_names(base)
+    return max([len(names), *(_widest(hints[name]) for name in names)])
+
+
+def _read_bool(value: Any, where: str) -> bool:
+    if type(value) is not bool:
+        raise BadEncoding(f"{where}: expected bool")
     return value
 
 
-def _read_exact(kind: type, limit: Size | None, value: Any, where: str) -> Any:
-    if type(value) is not kind:
-        raise BadEncoding(f"{where}: expected {kind.__name__}")
-    if limit is not None and not limit.least <= len(typing.cast(bytes, value)) <= limit.most:
-        raise BadEncoding(f"{where}: length outside {limit.least} to {limit.most}")
-    return value
+def _int_reader(limit: Range) -> Unpack:
+    least, most = limit.least, limit.most
+
+    def read(value: Any, where: str) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise BadEncoding(f"{where}: expected an integer from {least} to {most}")
+        return value
+
+    return read
+
+
+def _sized_reader(kind: type, limit: Size) -> Unpack:
+    least, most = limit.least, limit.most
+
+    def read(value: Any, where: str) -> Any:
+        if type(value) is not kind:
+            raise BadEncoding(f"{where}: expected {kind.__name__}")
+        if not least <= len(typing.cast(bytes, value)) <= most:
+            raise BadEncoding(f"{where}: length outside {least} to {most}")
+        return value
+
+    return read
 
 
 def _tuple_reader(item: Any, limit: Size) -> Unpack:
@@ -131,20 +198,19 @@ def _tuple_reader(item: Any, limit: Size) -> Unpack:
     def read(value: Any, where: str) -> Any:
         if type(value) is not list or not limit.least <= len(value) <= limit.most:
             raise BadEncoding(f"{where}: expected a list of {limit.least} to {limit.most} items")
-        return tuple(read_item(element, where) for element in value)
+        return tuple([read_item(element, where) for element in value])
 
     return read
 
 
-def _record_reader(cls: type[Record]) -> Unpack:
+def _record_reader(cls: Any) -> Unpack:
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = _field_names(cls)
-    readers = [(name, f"{cls.__name__}.{name}", _reader(hints[name])) for name in names]
+    readers = [(f"{cls.__name__}.{name}", _reader(hints[name])) for name in _field_names(cls)]
+    count = len(readers)
 
     def read(value: Any, where: str) -> Any:
-        if type(value) is not list or len(value) != len(readers):
-            raise BadEncoding(f"{where}: expected a list of {len(readers)} fields")
-        return cls(**{name: reader(part, label) for (name, label, reader), part in zip(readers, value, strict=True)})
+        if type(value) is not list or len(value) != count:
+            raise BadEncoding(f"{where}: expected a list of {count} fields")
+        return cls(*[reader(part, label) for (label, reader), part in zip(readers, value, strict=True)])
 
     return read
-

@@ -20,6 +20,9 @@ MAX_OUTPUTS = 256
 MAX_BLOCK = 1 << 20
 MAX_BLOCK_TRANSACTIONS = 4096
 
+# The signature is the last field of what is signed, so the signed bytes are the record's own with zeros at the end.
+_NO_SIGNATURE = bytes(64)
+
 
 class Kind(IntEnum):
     """What a transaction does. The chain knows the first two; the others belong to the consensus rules."""
@@ -85,7 +88,7 @@ class Transaction(Record):
 
     def signed_message(self, network: bytes) -> bytes:
         """What the sender signs: the network id and everything but the signature."""
-        return digest("ponas/sign-transaction", network, dataclasses.replace(self, signature=bytes(64)).encode())
+        return digest("ponas/sign-transaction", network, self.raw[:-64] + _NO_SIGNATURE)
 
     def check_signature(self, network: bytes) -> None:
         """Raise BadSignature unless the sender signed this for `network`. A coinbase carries no signature."""
@@ -128,7 +131,7 @@ class Header(Record):
 
     def signed_message(self, network: bytes) -> bytes:
         """What the minter signs."""
-        return digest("ponas/sign-block", network, dataclasses.replace(self, signature=bytes(64)).encode())
+        return digest("ponas/sign-block", network, self.encode()[:-64] + _NO_SIGNATURE)
 
     def signed(self, key: PrivateKey, network: bytes) -> Header:
         """This header with `key`'s signature."""

@@ -29,10 +29,10 @@ class TaskSpec(Record):
     space: Annotated[str, Size(1, 32)]
     max_parameters: U32
     max_macs: U64
-    steps: Annotated[int, Range(1, 1 << 20)]
+    steps: Annotated[int, Range(1, 1_000_000)]
     batch: Annotated[int, Range(1, 4096)]
     segments: Annotated[int, Range(1, 256)]
-    learning_rate: Annotated[int, Range(1, 1 << 15)]
+    learning_rate: Annotated[int, Range(1, 1 << 14)]
     eval_samples: U32
     baseline: Annotated[int, Range(0, BASELINE_UNIT)]
     bounty_per_epoch: Amount

@@ -1,0 +1,25 @@
+"""What a node needs to know to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Configuration of one node. Ports of 0 let the system choose."""
+
+    data: Path
+    p2p_host: str = "127.0.0.1"
+    p2p_port: int = 0
+    api_host: str = "127.0.0.1"
+    api_port: int = 0
+    peers: tuple[str, ...] = ()
+    advertise: str | None = None
+    device: str = "cpu"
+    pool: bool = False
+    prover_delay: int = 0  # slots to wait for somebody else's beacon before proving it here; negative: never prove
+    solo: bool = False
+    nice: int = 10  # niceness of training processes
+    label: str = "node"

@@ -1,0 +1,260 @@
+"""The node: puts chain, rules, mempool, oracle, peers and API together, and passes what arrives to where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from chain.accounts import account
+from chain.chain import Chain, Outcome, Status
+from chain.errors import Ignore, Invalid, Missing
+from chain.keys import PrivateKey
+from chain.mempool import Mempool
+from chain.rules import BlockContext
+from chain.store import Store
+from chain.types import Block, Transaction
+from consensus import records
+from consensus.genesis import Genesis
+from consensus.rules import ConsensusRules
+from ponas_node.api import create_app
+from ponas_node.artifacts import ArtifactStore
+from ponas_node.config import NodeConfig
+from ponas_node.datasets import provide_built_in
+from ponas_node.keyfile import load_or_create_key
+from ponas_node.minter import Minter
+from ponas_node.oracle import FOR_BLOCK, FOR_MEMPOOL, Oracle
+from ponas_node.p2p.network import Network, NetworkSettings
+from ponas_node.prover import Prover
+from pool.work import Work
+
+log = logging.getLogger(__name__)
+_ROUNDS = 64  # times that facts are established for one item before it is given up
+_EARLY = 1  # slots that a block may be ahead of this node's clock
+
+
+class Node:
+    """One full node. `start` opens the data directory and the ports; `stop` closes both."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        genesis: Genesis,
+        key: PrivateKey | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.genesis = genesis
+        self.network = genesis.network
+        self.key = key  # mints and competes with this one
+        self.now = clock
+        self.max_artifact_bytes = max(genesis.consensus.max_model_bytes, genesis.consensus.max_dataset_bytes)
+        config.data.mkdir(parents=True, exist_ok=True)
+        self.node_key = load_or_create_key(config.data / "node.key")
+        self.store = Store(config.data / "db", self.network)
+        self.artifacts = ArtifactStore(config.data / "artifacts")
+        self.oracle = Oracle(self.store.namespace(b"facts"), self.artifacts, self._fetch, config.device)
+        self.rules = ConsensusRules(genesis, self.oracle)
+        self.chain = Chain(self.store, self.rules)
+        self.mempool = Mempool(self.rules)
+        self.p2p = Network(
+            self,
+            NetworkSettings(
+                listen_host=config.p2p_host,
+                listen_port=config.p2p_port,
+                peers=config.peers,
+                advertise=config.advertise,
+            ),
+        )
+        self.prover = Prover(self, config.prover_delay)
+        self.minter = Minter(self, key) if key is not None else None
+        self.services: list[Any] = []  # pool or solo search, added before start
+        self.tip_listeners: list[Callable[[Outcome], None]] = []
+        self.reorgs = 0
+        self.started = self.now()
+        self.api_port = config.api_port
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it
+        self._runner: web.AppRunner | None = None
+        self._added_routes: list[Callable[[web.Application], None]] = []
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Open the ports and start every part. Raises PortInUse."""
+        self.mempool.on_tip(None, self.chain.state, self._next_context())
+        provide_built_in(self.genesis, self.artifacts)
+        await self.p2p.start()
+        await self._start_api()
+        if self.config.prover_delay >= 0:
+            self._spawn(self.prover.run())
+        if self.minter is not None:
+            self._spawn(self.minter.run())
+        for service in self.services:
+            await service.start()
+        log.info("%s: height %d, p2p port %d, API port %d", self.config.label, self.chain.height, self.p2p.port, self.api_port)
+
+    async def stop(self) -> None:
+        """Stop every part and close the database."""
+        for service in reversed(self.services):
+            await service.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.p2p.stop()
+        await self.prover.stop()
+        await self.oracle.stop()
+        self.store.close()
+
+    def add_routes(self, add: Callable[[web.Application], None]) -> None:
+        """Have `add` put more routes on the API; before `start`."""
+        self._added_routes.append(add)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(self._guard(work)))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.critical("%s: a part of the node failed; it stops here", self.config.label, exc_info=True)
+            self.failed.set()
+
+    async def _start_api(self) -> None:
+        app = create_app(self)
+        for add in self._added_routes:
+            add(app)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.config.api_host, self.config.api_port)
+        await site.start()
+        self.api_port = self._runner.addresses[0][1]
+
+    # ---- what others ask
+
+    def slot(self) -> int:
+        """Slot of the wall clock."""
+        return self.genesis.consensus.slot_at(self.now())
+
+    def work(self) -> Work | None:
+        """What miners should train for now, or None between commit close and settlement."""
+        parameters, state = self.genesis.consensus, self.chain.state
+        epoch = records.current_epoch(state)
+        closes = parameters.time_of(parameters.start(epoch.number) + parameters.commit_close)
+        task = records.task(state, epoch.task)
+        if epoch.boundary or self.now() >= closes or task is None:
+            return None
+        return Work(epoch.number, epoch.task, task.spec, epoch.seed, closes)
+
+    def pending_transaction(self, id: bytes) -> Transaction | None:
+        """A transaction of the mempool."""
+        return self.mempool.get(id)
+
+    def pending_ids(self) -> list[bytes]:
+        """Ids of all transactions of the mempool."""
+        return self.mempool.ids()
+
+    def next_nonce(self, address: bytes) -> int:
+        """The nonce that the next transaction of `address` needs, counting those that wait."""
+        return self.mempool.next_nonce(address, account(self.chain.state, address).nonce)
+
+    def peers(self) -> list[dict[str, Any]]:
+        """The connected peers."""
+        return [asdict(peer) for peer in self.p2p.peers()]
+
+    def sync_status(self) -> dict[str, Any]:
+        """How far catching up has come."""
+        return asdict(self.p2p.sync_status())
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """The last peers that were refused, with reasons."""
+        return [asdict(refusal) for refusal in self.p2p.refusals]
+
+    def pool_summary(self) -> dict[str, Any] | None:
+        """The pool of this node, if it has one."""
+        return next((service.summary() for service in self.services if hasattr(service, "summary")), None)
+
+    def pool_member(self, address: bytes) -> dict[str, Any] | None:
+        """A member of this node's pool."""
+        return next((service.member(address) for service in self.services if hasattr(service, "member")), None)
+
+    def counters(self) -> dict[str, float]:
+        """Metrics beyond the chain's own."""
+        return {
+            "reorgs": self.reorgs,
+            "results_evaluated": self.oracle.evaluated,
+            "evaluation_seconds": self.oracle.seconds,
+            "beacons_proven": self.prover.proven,
+            "blocks_minted": self.minter.minted if self.minter is not None else 0,
+        }
+
+    # ---- what arrives
+
+    async def submit_transaction(self, transaction: Transaction) -> None:
+        """Take a transaction of this node's own or from its API; raises Invalid."""
+        await self.receive_transaction(transaction, None)
+
+    async def receive_transaction(self, transaction: Transaction, peer: bytes | None) -> None:
+        """Check a transaction, put it into the mempool and announce it; raises Invalid."""
+        for _ in range(_ROUNDS):
+            try:
+                self.mempool.add(transaction, self.chain.state, self._next_context())
+            except Missing as error:
+                await self._establish(error, FOR_MEMPOOL, peer)
+            else:
+                self.p2p.announce_transaction(transaction.id)
+                return
+        raise Ignore("the facts that the transaction needs keep changing", "unsettled")
+
+    async def submit_block(self, block: Block) -> Outcome:
+        """Take a block that was minted here; raises Invalid."""
+        return await self.receive_block(block, None)
+
+    async def receive_block(self, block: Block, peer: bytes | None) -> Outcome:
+        """Check a block and follow it where it makes a longer chain; raises Invalid."""
+        if block.header.slot > self.slot() + _EARLY:
+            raise Ignore(f"slot {block.header.slot} has not begun yet", "early")
+        for _ in range(_ROUNDS):
+            try:
+                outcome = self.chain.add_block(block)
+            except Missing as error:
+                await self._establish(error, FOR_BLOCK, peer)
+            else:
+                self._after(outcome, block)
+                return outcome
+        raise Ignore("the facts that the block needs keep changing", "unsettled")
+
+    async def _establish(self, missing: Missing, priority: int, peer: bytes | None) -> None:
+        work = [self.oracle.establish(fact, priority, peer) for fact in missing.facts]  # type: ignore[arg-type]
+        for done in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+
+    def _after(self, outcome: Outcome, block: Block) -> None:
+        if outcome.status not in (Status.EXTENDED, Status.REORG):
+            return
+        if outcome.status is Status.REORG:
+            self.reorgs += 1
+            log.info("%s: reorganisation of %d blocks", self.config.label, len(outcome.disconnected))
+        self.mempool.on_tip(outcome, self.chain.state, self._next_context())
+        self.p2p.announce_block(block.id)
+        for listener in self.tip_listeners:
+            listener(outcome)
+
+    def _next_context(self) -> BlockContext:
+        tip = self.chain.tip
+        slot = max(tip.slot + 1, self.slot())
+        return BlockContext(tip.height + 1, slot, tip.id, self.rules.leader(self.chain.state, tip, slot))
+
+    async def _fetch(self, id: bytes, size: int, hint: bytes | None) -> bool:
+        return await self.p2p.fetch_artifact(id, size, hint)
+

@@ -1,0 +1,213 @@
+"""A chain with real rules and keys, driven slot by slot. Facts are answered from a table or by the real checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+from chain import accounts
+from chain.chain import Chain, Outcome
+from chain.errors import Missing
+from chain.keys import PrivateKey
+from chain.merkle import merkle_path, merkle_root
+from chain.parameters import LedgerParameters
+from chain.rules import BlockContext
+from chain.store import Store
+from chain.types import Block, Kind, Transaction, sign_transaction
+from consensus import records
+from consensus.facts import INVALID_MODEL, TRUE, BeaconFact, DatasetFact, Fact, ScoreFact, fact_key
+from consensus.genesis import Allocation, BuiltInTask, Genesis
+from consensus.parameters import ConsensusParameters
+from consensus.rules import ConsensusRules
+from consensus.spaces import get_space
+from consensus.types import (
+    BeaconBody,
+    CommitBody,
+    Payout,
+    RevealBody,
+    TaskSpec,
+    seal,
+)
+
+LEDGER = LedgerParameters(
+    coinbase_maturity=5, max_rollback=40, max_block_bytes=1 << 18, fee_per_byte=1, subsidy=5_000_000, halving_blocks=1000
+)
+CONSENSUS = ConsensusParameters(
+    genesis_time=0, slot_milliseconds=1000, epoch_slots=20, commit_close=8, reveal_open=11, reveal_close=16,
+    beacon_grace=2, seats=3, seat_epochs=2, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
+    commit_deposit=1000, reveals_per_block=8, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
+    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4,
+)  # fmt: skip
+SPEC = TaskSpec(
+    name="table", dataset=bytes(32), dataset_bytes=100, height=8, width=8, channels=1, classes=10, test_samples=300,
+    space="stages-v1", max_parameters=10**7, max_macs=10**9, steps=8, batch=8, segments=2, learning_rate=64,
+    eval_samples=200, baseline=5000, bounty_per_epoch=0,
+)  # fmt: skip
+
+
+class TableFacts:
+    """Facts from a table of scores; beacons and datasets are taken as true unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.answers: dict[bytes, int] = {}
+        self.scores: dict[bytes, int] = {}  # model id -> correct
+        self.false: set[bytes] = set()  # beacon outputs and datasets that do not verify
+
+    def get(self, key: bytes) -> int | None:
+        return self.answers.get(key)
+
+    def establish(self, fact: Fact) -> None:
+        if isinstance(fact, ScoreFact):
+            answer = self.scores.get(fact.model, INVALID_MODEL)
+        elif isinstance(fact, BeaconFact):
+            answer = int(fact.output not in self.false)
+        elif isinstance(fact, DatasetFact):
+            answer = int(fact.spec.dataset not in self.false)
+        self.answers[fact_key(fact)] = answer if not isinstance(fact, DatasetFact) else (answer and TRUE)
+
+
+@dataclasses.dataclass
+class Found:
+    """A sealed find of a test miner."""
+
+    genotype: bytes
+    leaves: tuple[bytes, ...]
+    salt: bytes
+    score: int
+
+
+class World:
+    """One chain, some keys, and the means to mint what a test needs."""
+
+    def __init__(self, path: Path, keys: int = 3, spec: TaskSpec = SPEC, funded: int = 0, **changes: int) -> None:
+        self.keys = [PrivateKey(bytes([i + 1]) * 32) for i in range(keys)]
+        consensus = dataclasses.replace(CONSENSUS, **changes)
+        allocations = tuple(Allocation(key.address, 10_000_000) for key in self.keys)
+        self.genesis = Genesis("test", LEDGER, consensus, allocations, (self.keys[0].public,), (BuiltInTask(spec, funded),))
+        self.facts = TableFacts()
+        self.path = path
+        self.rules = ConsensusRules(self.genesis, self.facts)
+        self.store = Store(path, self.genesis.network)
+        self.chain = Chain(self.store, self.rules)
+        self.slot = 0
+        self._salt = itertools.count(1)
+
+    # ---- blocks
+
+    def key_of(self, public: bytes) -> PrivateKey:
+        return next(key for key in self.keys if key.public == public)
+
+    def draft(self, *transactions: Transaction, slot: int | None = None) -> Block:
+        slot = self.slot if slot is None else slot
+        seat = self.rules.leader(self.chain.state, self.chain.tip, slot)
+        holder = records.seat_holder(self.chain.state, seat)
+        assert holder is not None
+        for transaction in transactions:
+            self.know(transaction, slot)
+        header, chosen = self.chain.draft(slot, seat, holder[0], transactions)
+        return Block(header.signed(self.key_of(holder[0]), self.rules.network), chosen)
+
+    def know(self, transaction: Transaction, slot: int) -> None:
+        """Establish the facts that a transaction needs in the next block."""
+        overlay = accounts.Overlay(self.chain.state)
+        context = BlockContext(self.chain.height + 1, slot, self.chain.tip.id, bytes(32))
+        self.rules.begin_block(overlay, context)
+        try:
+            for fact in self.rules.apply(overlay, context, transaction, 1):
+                self.facts.establish(fact)  # type: ignore[arg-type]
+        except Exception:
+            return
+
+    def resign(self, block: Block, **changes: object) -> Block:
+        """The block with another header or other transactions, signed by its minter."""
+        transactions = changes.pop("transactions", block.transactions)
+        header = dataclasses.replace(block.header, **changes)
+        return Block(header.signed(self.key_of(header.minter), self.rules.network), transactions)  # type: ignore[arg-type]
+
+    def add(self, block: Block) -> Outcome:
+        while True:
+            try:
+                return self.chain.add_block(block)
+            except Missing as error:
+                for fact in error.facts:
+                    self.facts.establish(fact)  # type: ignore[arg-type]
+
+    def mint(self, *transactions: Transaction, slot: int | None = None) -> Block:
+        """Mint the next block; every transaction must be in it."""
+        self.slot = self.slot + 1 if slot is None else slot
+        block = self.draft(*transactions)
+        assert len(block.transactions) == 1 + len(transactions), "a transaction did not apply"
+        self.add(block)
+        self.check_supply()
+        return block
+
+    def mint_to(self, offset: int) -> None:
+        """Mint empty blocks until the next block will be at `offset` of an epoch."""
+        while self.genesis.consensus.offset(self.slot + 1) != offset:
+            self.mint()
+
+    def check_supply(self) -> None:
+        total = 0
+        for key, value in self.store.state.items():
+            if key.startswith(accounts.ACCOUNT):
+                total += accounts.Account.decode(value).balance
+        assert total == accounts.supply(self.chain.state)
+
+    # ---- transactions
+
+    def sign(self, key: PrivateKey, kind: Kind, body: object, fee: int = 20_000, after: int = 0) -> Transaction:
+        nonce = accounts.account(self.chain.state, key.address).nonce + after
+        return sign_transaction(key, self.rules.network, kind, nonce, fee, body)  # type: ignore[arg-type]
+
+    def find(self, n: int, score: int, genotype: bytes | None = None) -> Found:
+        """A find whose model scores `score`; `n` picks the architecture."""
+        import random
+
+        space = get_space(self.genesis.tasks[0].spec.space)
+        genotype = genotype or space.sample(random.Random(n))
+        salt = next(self._salt).to_bytes(32, "big")
+        segments = self.genesis.tasks[0].spec.segments
+        leaves = tuple(bytes([7, i]) + salt[2:] for i in range(segments + 2))
+        self.facts.scores[leaves[-1]] = score
+        return Found(genotype, leaves, salt, score)
+
+    def seals(self, key: PrivateKey, found: list[Found]) -> list[bytes]:
+        return [seal(f.genotype, f.leaves, key.public, f.salt) for f in found]
+
+    def commit(self, key: PrivateKey, found: list[Found], after: int = 0) -> Transaction:
+        epoch = records.current_epoch(self.chain.state).number
+        body = CommitBody(epoch, merkle_root(self.seals(key, found)), len(found))
+        return self.sign(key, Kind.COMMIT, body, after=after)
+
+    def beacon(self, key: PrivateKey | None = None, output: bytes | None = None, after: int = 0) -> Transaction:
+        epoch = records.current_epoch(self.chain.state).number
+        body = BeaconBody(epoch, output or bytes([epoch % 251]) * 200)
+        return self.sign(key or self.keys[-1], Kind.BEACON, body, fee=0, after=after)
+
+    def reveal(
+        self, key: PrivateKey, commit: Transaction, found: list[Found], i: int, after: int = 0, **changes: object
+    ) -> Transaction:
+        f = found[i]
+        body = RevealBody(
+            commit.id, i, merkle_path(self.seals(key, found), i), f.salt, f.genotype, f.leaves, 100, f.score,
+            (Payout(key.address, 1),),
+        )  # fmt: skip
+        return self.sign(key, Kind.REVEAL, dataclasses.replace(body, **changes), after=after)
+
+    def competition(self, entries: dict[int, list[Found]]) -> dict[int, list[Transaction]]:
+        """Run one whole epoch in which key i commits and reveals entries[i]; ends right after settlement."""
+        self.mint_to(1)
+        commits = {i: self.commit(self.keys[i], found) for i, found in entries.items()}
+        self.mint(*commits.values())
+        self.mint_to(self.genesis.consensus.commit_close + 1)
+        self.mint(self.beacon())
+        self.mint_to(self.genesis.consensus.reveal_open)
+        reveals = {
+            i: [self.reveal(self.keys[i], commits[i], found, j, after=j) for j in range(len(found))]
+            for i, found in entries.items()
+        }
+        self.mint(*[reveal for group in reveals.values() for reveal in group])
+        self.mint_to(self.genesis.consensus.reveal_close)
+        self.mint()
+        return reveals

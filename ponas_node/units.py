@@ -31,10 +31,10 @@ def parse_amount(text: str) -> int:
     match = _AMOUNT.fullmatch(bare)
     if match is None:
         raise BadAmount(f"{text.strip()[:40]!r} is not an amount: write it like 1.5, in {SYMBOL}")
-    decimals = (match[2] or "").rstrip("0")
+    decimals: str = (match[2] or "").rstrip("0")
     if len(decimals) > DECIMALS:
         raise BadAmount(f"an amount has at most {DECIMALS} decimal places, this has {len(decimals)}")
-    amount = int(match[1]) * PONAS + int(decimals.ljust(DECIMALS, "0"))
+    amount: int = int(match[1]) * PONAS + int(decimals.ljust(DECIMALS, "0"))
     if amount > AMOUNT_MAX:
         raise BadAmount(f"the largest amount is {format_amount(AMOUNT_MAX)}")
     return amount

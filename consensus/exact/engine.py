@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from consensus.exact import fast
+from consensus.exact.fast import Exponent
 from consensus.exact.model import Model
 from consensus.exact.recipe import EXP_TABLE, LOGIT_BITS, MASTER_LIMIT, PROBABILITY_BITS
 from consensus.exact.state import layer_exponents
 from consensus.exact.streams import DITHER_PERIOD, SITE_STRIDE
 from consensus.spaces.graph import Graph
 
-Weights = dict[int, tuple[Tensor, Tensor]]
+Weights = dict[int, tuple[Tensor, Exponent]]
 """By node index: int8 weights of `Graph.weight_shape`, and their exponent."""
 
 
@@ -29,23 +30,28 @@ class Activations:
 
     def __init__(self) -> None:
         self.values: list[Tensor] = []
-        self.exponents: list[Tensor] = []
+        self.exponents: list[Exponent] = []
         self.columns: dict[int, Tensor] = {}
 
 
 class Engine:
-    """Computes one graph. Holds no state of a training run; methods are pure but for the tensors named as updated."""
+    """Computes one graph. Holds no state of a training run; methods are pure but for the tensors named as updated.
 
-    def __init__(self, graph: Graph, device: str) -> None:
+    `lazy`: exponents stay on the device (see `fast`); by default on accelerators only.
+    """
+
+    def __init__(self, graph: Graph, device: str, lazy: bool | None = None) -> None:
         self.graph = graph
         self.device, self.dtype = torch_device(device)
+        self.lazy = self.device.type != "cpu" if lazy is None else lazy
         self.shapes = graph.weight_shapes
         self.sites = 2 * len(graph.nodes)
-        self.layers = {index: self._int(exponent) for index, exponent in layer_exponents(graph).items()}
+        self.layers = {index: self.exponent(exponent) for index, exponent in layer_exponents(graph).items()}
         self.exp_table = torch.tensor(EXP_TABLE, device=self.device)
 
-    def _int(self, value: int) -> Tensor:
-        return torch.tensor(value, dtype=torch.int32, device=self.device)
+    def exponent(self, value: int) -> Exponent:
+        """An exponent in the form in which this engine computes with exponents."""
+        return torch.tensor(value, dtype=torch.int32, device=self.device) if self.lazy else value
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """Integers as a float tensor of the device."""
@@ -54,7 +60,7 @@ class Engine:
     def load(self, model: Model) -> Weights:
         """The weights of a model on the device."""
         parts = zip(self.shapes, model.weights, model.exponents, strict=True)
-        return {index: (self.tensor(layer), self._int(exponent)) for index, layer, exponent in parts}
+        return {index: (self.tensor(layer), self.exponent(exponent)) for index, layer, exponent in parts}
 
     def quantise(self, master: Tensor) -> Weights:
         """The int8 weights of flat master weights; see `model.quantise`."""
@@ -68,7 +74,7 @@ class Engine:
     def forward(self, samples: Tensor, exponent: int, weights: Weights, per_sample: bool) -> Activations:
         """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums."""
         done = Activations()
-        value, power = fast.requantise(samples, self._int(exponent), False, per_sample)
+        value, power = fast.requantise(samples, self.exponent(exponent), False, per_sample)
         done.values.append(value)
         done.exponents.append(power)
         last = len(self.graph.nodes) - 1
@@ -93,7 +99,7 @@ class Engine:
             done.exponents.append(power + node.gain if node.gain else power)
         return done
 
-    def loss_gradient(self, logits: Tensor, exponent: Tensor, labels: Tensor) -> Tensor:
+    def loss_gradient(self, logits: Tensor, exponent: Exponent, labels: Tensor) -> Tensor:
         """Softmax minus one-hot in multiples of 2^-14: shape and number type of `logits`. `labels`: int64 (batch, 1)."""
         flat = logits.view(logits.shape[0], -1)
         below = (flat.amax(dim=1, keepdim=True).double() - flat.double()).mul_(
@@ -108,8 +114,8 @@ class Engine:
     def backward(self, done: Activations, weights: Weights, loss: Tensor, dither: Dither) -> Tensor:
         """Flat weight gradient of 12 bits a layer, given the gradient of the logits (which is overwritten)."""
         nodes = self.graph.nodes
-        zero = self._int(0)
-        gradients: dict[int, tuple[Tensor, Tensor]] = {}
+        zero = self.exponent(0)
+        gradients: dict[int, tuple[Tensor, Exponent]] = {}
         gradients[len(nodes) - 1] = fast.requantise_dithered(loss, zero, dither.take(2 * self.sites, loss))
         layers: dict[int, Tensor] = {}
         for index in range(len(nodes) - 1, 0, -1):
@@ -121,10 +127,10 @@ class Engine:
             before = done.values[source]
             if node.kind == "conv":
                 raw = fast.conv_weight_gradient(done.columns[index], gradient)
-                layers[index] = fast.scale_gradient(raw, self.dtype)
+                layers[index] = fast.scale_gradient(raw, self.dtype, power)
             elif node.kind == "depthwise":
                 raw = fast.depthwise_weight_gradient(before, gradient, node)
-                layers[index] = fast.scale_gradient(raw, self.dtype)
+                layers[index] = fast.scale_gradient(raw, self.dtype, power)
             for slot, target in enumerate(node.inputs):
                 if target == 0:
                     continue

@@ -18,7 +18,7 @@ def evaluate(
     `samples`: uint8 or int8 (count, height, width, channels). `labels`: (count,). Every sample carries exponents of its
     own, so the prediction for it does not depend on the others.
     """
-    engine = Engine(graph, device)
+    engine = Engine(graph, device, lazy=True)
     with torch.inference_mode():
         weights = engine.load(model)
         correct = torch.zeros((), dtype=torch.int64, device=engine.device)

@@ -3,8 +3,8 @@
 Why floats: below 2^24 (float64: 2^53) every sum and product of integers is exact in any order, so matrix products of
 the processor's best routine are exact; `Graph` and `decode_model` keep the bound, `selftest` checks the device.
 Multiplying by a power of two is exact; `round` and `floor` are exact. Convolutions are matrix products of gathered
-windows: library convolutions may use inexact algorithms. Exponents are 0-dimensional int32 tensors (in evaluation one
-per sample), so that a training step never waits for the device.
+windows: library convolutions may use inexact algorithms. On the CPU exponents are Python numbers; on an accelerator they
+are int32 tensors, so that a step never waits for the device, and in evaluation there is one for each sample.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from consensus.exact.recipe import GRADIENT_BITS
 from consensus.spaces.graph import MAX_PRODUCTS, Node
 
 MAX_ALIGN = 15
+Exponent = int | Tensor
+"""A power of two that a tensor counts in: a number, an int32 tensor of no dimension, or one value per sample."""
 
 
 def bit_length(magnitude: Tensor) -> Tensor:
@@ -26,60 +28,79 @@ def bit_length(magnitude: Tensor) -> Tensor:
     return ((magnitude.view(torch.int32) >> 23) - 126).clamp_min_(0)
 
 
-def power(exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """2^exponent, exactly, for int32 exponents clamped to +-100: the bits of the float are written directly."""
+def power(exponent: Exponent, dtype: torch.dtype) -> Tensor | float:
+    """2^exponent, exactly, for exponents clamped to +-100. For tensors the bits of the float are written directly."""
+    if isinstance(exponent, int):
+        return 2.0 ** max(-100, min(100, exponent))
     exponent = exponent.clamp(-100, 100)
     if dtype == torch.float64:
         return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
     return ((exponent + 127) << 23).view(torch.float32)
 
 
-def largest(values: Tensor, per_sample: bool = False) -> Tensor:
-    """The largest magnitude: of the tensor, or of each sample (with dimensions kept)."""
+def bits(values: Tensor, like: Exponent, per_sample: bool = False) -> Exponent:
+    """Bit length of the largest magnitude of the tensor, or of each sample; a number or a tensor, as `like` is."""
     if per_sample:
-        return values.abs().amax(dim=tuple(range(1, values.dim())), keepdim=True)
+        return bit_length(values.abs().amax(dim=tuple(range(1, values.dim())), keepdim=True))
     low, high = torch.aminmax(values)
-    return torch.maximum(-low, high)
+    if isinstance(like, int):
+        return int(max(-low.item(), high.item())).bit_length()
+    return bit_length(torch.maximum(-low, high))
 
 
-def requantise(values: Tensor, exponent: Tensor, relu: bool, per_sample: bool = False) -> tuple[Tensor, Tensor]:
-    """To int8 by the bit length of the maximum, rounding half to even. Overwrites `values`. Returns (int8, exponent)."""
+def excess(values: Tensor, like: Exponent, per_sample: bool = False) -> Exponent:
+    """Bits of the largest magnitude beyond the 7 of an int8."""
+    count = bits(values, like, per_sample)
+    return max(count - 7, 0) if isinstance(count, int) else (count - 7).clamp_min_(0)
+
+
+def requantise(values: Tensor, exponent: Exponent, relu: bool, per_sample: bool = False) -> tuple[Tensor, Exponent]:
+    """To int8 by the bit length of the maximum, halves to even. Overwrites `values`. Returns int8 and exponent."""
     if relu:
         values.clamp_min_(0)
-    shift = (bit_length(largest(values, per_sample)) - 7).clamp_min_(0)
-    values.mul_(power(-shift, values.dtype)).round_().clamp_(-127, 127)
+    shift = excess(values, exponent, per_sample)
+    if not isinstance(shift, int) or shift:
+        values.mul_(power(-shift, values.dtype)).round_().clamp_(-127, 127)
     return values, exponent + shift
 
 
-def requantise_dithered(values: Tensor, exponent: Tensor, dither: Tensor) -> tuple[Tensor, Tensor]:
+def requantise_dithered(values: Tensor, exponent: Exponent, dither: Tensor) -> tuple[Tensor, Exponent]:
     """To int8 by the bit length of the maximum: floor(value / 2^shift + dither), dither in [0, 1) per element.
 
     Exact in float32: the shifted value has at most 7 + 17 bits and the dither 8 binary digits, so the sum is exact
     wherever it is below 128, and it is clamped above. Overwrites `values`.
     """
-    shift = (bit_length(largest(values)) - 7).clamp_min_(0)
-    values.mul_(power(-shift, values.dtype)).add_(dither.view(values.shape)).floor_().clamp_(-127, 127)
+    shift = excess(values, exponent)
+    if not isinstance(shift, int) or shift:
+        values.mul_(power(-shift, values.dtype)).add_(dither.view(values.shape)).floor_().clamp_(-127, 127)
     return values, exponent + shift
 
 
-def align_add(one: Tensor, exp_one: Tensor, two: Tensor, exp_two: Tensor) -> tuple[Tensor, Tensor]:
+def align_add(one: Tensor, exp_one: Exponent, two: Tensor, exp_two: Exponent) -> tuple[Tensor, Exponent]:
     """Sum of two int8 tensors of different exponents, in units of the finer one, at most 15 bits below the coarser."""
-    exponent = torch.maximum(torch.minimum(exp_one, exp_two), torch.maximum(exp_one, exp_two) - MAX_ALIGN)
-    left = (one * power(exp_one - exponent, one.dtype)).floor_()
-    right = (two * power(exp_two - exponent, two.dtype)).floor_()
-    return left.add_(right), exponent
+    exponent: Exponent
+    if isinstance(exp_one, int) and isinstance(exp_two, int):
+        exponent = max(min(exp_one, exp_two), max(exp_one, exp_two) - MAX_ALIGN)
+    else:
+        left, right = torch.as_tensor(exp_one), torch.as_tensor(exp_two)
+        exponent = torch.maximum(torch.minimum(left, right), torch.maximum(left, right) - MAX_ALIGN)
+    aligned = (one * power(exp_one - exponent, one.dtype)).floor_()
+    return aligned.add_((two * power(exp_two - exponent, two.dtype)).floor_()), exponent
 
 
-def windows(values: Tensor, node: Node) -> Tensor:
-    """The window of each output: a view (batch, height, width, kh, kw, channels) of the zero padded input."""
-    padded = pad(values, node)
-    batch, _, _, channels = padded.shape
+def windows(padded: Tensor, node: Node) -> Tensor:
+    """What the outputs see: a view (kh, kw, batch, height, width, channels) of the padded input."""
     strides = padded.stride()
     (high, wide), (down, right) = node.kernel, node.stride
     return padded.as_strided(
-        (batch, node.height, node.width, high, wide, channels),
-        (strides[0], strides[1] * down, strides[2] * right, strides[1], strides[2], strides[3]),
+        (high, wide, padded.shape[0], node.height, node.width, padded.shape[3]),
+        (strides[1], strides[2], strides[0], strides[1] * down, strides[2] * right, strides[3]),
     )
+
+
+def taps(padded: Tensor, node: Node) -> list[Tensor]:
+    """Views (batch, height, width, channels) of what the outputs see at each place of the window, row by row."""
+    return [view for row in windows(padded, node).unbind() for view in row.unbind()]
 
 
 def padded_size(node: Node) -> tuple[int, int]:
@@ -108,19 +129,12 @@ def unpad(padded: Tensor, node: Node, shape: torch.Size) -> Tensor:
     return functional.pad(padded, (0, 0, -node.pad, right, -node.pad, below)).contiguous()
 
 
-def tap(padded: Tensor, node: Node, row: int, column: int) -> Tensor:
-    """View of the pixels that windows see at (row, column): (batch, height, width, channels)."""
-    down, right = node.stride
-    return padded[
-        :, row : row + (node.height - 1) * down + 1 : down, column : column + (node.width - 1) * right + 1 : right
-    ]
-
-
 def gather(values: Tensor, node: Node) -> Tensor:
     """Windows as rows of a matrix: (batch * height * width, kh * kw * channels)."""
     if node.kernel == (1, 1) and node.stride == (1, 1):
         return values.reshape(-1, values.shape[-1])
-    return windows(values, node).reshape(values.shape[0] * node.height * node.width, -1)
+    seen = windows(pad(values, node), node).permute(2, 3, 4, 0, 1, 5)
+    return seen.reshape(values.shape[0] * node.height * node.width, -1)
 
 
 def conv(columns: Tensor, weights: Tensor, node: Node) -> Tensor:
@@ -143,38 +157,36 @@ def conv_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: to
         return shares.view(shape)
     rows, columns = padded_size(node)
     padded = shares.new_zeros((shape[0], rows, columns, shape[3]))
-    shares = shares.view(shape[0], node.height, node.width, node.kernel[0], node.kernel[1], shape[3])
-    for row in range(node.kernel[0]):
-        for column in range(node.kernel[1]):
-            tap(padded, node, row, column).add_(shares[:, :, :, row, column])
+    shares = shares.view(shape[0], node.height, node.width, -1, shape[3])
+    for view, share in zip(taps(padded, node), shares.unbind(3), strict=True):
+        view.add_(share)
     return unpad(padded, node, shape)
 
 
 def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
     """One filter per channel."""
-    padded = pad(values, node)
     out = values.new_zeros((values.shape[0], node.height, node.width, node.channels))
-    for index in range(weights.shape[0]):
-        out.addcmul_(tap(padded, node, *divmod(index, node.kernel[1])), weights[index])
+    for view, one in zip(taps(pad(values, node), node), weights.unbind(), strict=True):
+        out.addcmul_(view, one)
     return out
 
 
 def depthwise_weight_gradient(values: Tensor, gradient: Tensor, node: Node) -> Tensor:
-    """(kh * kw, channels) as float64: float32 sums along rows of one image, which are exact, then float64 sums."""
-    padded = pad(values, node)
-    parts = [
-        (tap(padded, node, *divmod(index, node.kernel[1])) * gradient).sum(dim=2).sum(dim=(0, 1), dtype=torch.float64)
-        for index in range(node.kernel[0] * node.kernel[1])
-    ]
-    return torch.stack(parts)
+    """(kh * kw, channels) as float64: float32 sums over as much of one image as is exact, then float64 sums."""
+    exact = (2, 3) if node.height * node.width <= MAX_PRODUCTS else (3,)
+    parts = []
+    for row in windows(pad(values, node), node).unbind():  # (kw, batch, height, width, channels)
+        partial = (row * gradient).sum(dim=exact)
+        parts.append(partial.sum(dim=tuple(range(1, partial.dim() - 1)), dtype=torch.float64))
+    return torch.cat(parts)
 
 
 def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:
     """Gradient of the input of `depthwise`."""
     rows, columns = padded_size(node)
     padded = gradient.new_zeros((shape[0], rows, columns, shape[3]))
-    for index in range(weights.shape[0]):
-        tap(padded, node, *divmod(index, node.kernel[1])).addcmul_(gradient, weights[index])
+    for view, one in zip(taps(padded, node), weights.unbind(), strict=True):
+        view.addcmul_(gradient, one)
     return unpad(padded, node, shape)
 
 
@@ -201,7 +213,7 @@ def _tiles(values: Tensor, node: Node) -> Tensor:
     return pad(values, node).view(batch, node.height, high, node.width, wide, channels)
 
 
-def scale_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weight gradient (float64) scaled by a power of two so that its maximum has 12 bits, rounded half to even."""
-    shift = bit_length(largest(gradient)) - GRADIENT_BITS
+def scale_gradient(gradient: Tensor, dtype: torch.dtype, like: Exponent) -> Tensor:
+    """Weight gradient (float64) scaled by a power of two so that its maximum has 12 bits, halves to even."""
+    shift = bits(gradient, like) - GRADIENT_BITS
     return gradient.mul_(power(-shift, torch.float64)).round_().to(dtype)

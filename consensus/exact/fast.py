@@ -173,12 +173,9 @@ def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
 
 def depthwise_weight_gradient(values: Tensor, gradient: Tensor, node: Node) -> Tensor:
     """(kh * kw, channels) as float64: float32 sums over as much of one image as is exact, then float64 sums."""
-    exact = (2, 3) if node.height * node.width <= MAX_PRODUCTS else (3,)
-    parts = []
-    for row in windows(pad(values, node), node).unbind():  # (kw, batch, height, width, channels)
-        partial = (row * gradient).sum(dim=exact)
-        parts.append(partial.sum(dim=tuple(range(1, partial.dim() - 1)), dtype=torch.float64))
-    return torch.cat(parts)
+    exact = (1, 2) if node.height * node.width <= MAX_PRODUCTS else (2,)
+    parts = torch.stack([(view * gradient).sum(dim=exact) for view in taps(pad(values, node), node)])
+    return parts.sum(dim=tuple(range(1, parts.dim() - 1)), dtype=torch.float64)
 
 
 def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:

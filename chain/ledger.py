@@ -16,6 +16,7 @@ from chain.rules import BlockContext, Rules
 from chain.state import Overlay, StateView
 from chain.types import (
     MAX_BLOCK_TRANSACTIONS,
+    MAX_COINBASE_OUTPUTS,
     VERSION,
     Block,
     CoinbaseBody,
@@ -33,7 +34,7 @@ _IMMATURE = b"imma"
 
 @dataclass(frozen=True, slots=True)
 class _Outputs(Record):
-    outputs: Annotated[tuple[Output, ...], Size(0, 65536)]
+    outputs: Annotated[tuple[Output, ...], Size(0, MAX_COINBASE_OUTPUTS)]
 
 
 def context_of(header: Header) -> BlockContext:
@@ -146,6 +147,8 @@ def _apply_coinbase(rules: Rules, state: Overlay, context: BlockContext, coinbas
 def _settle_coinbase(rules: Rules, state: Overlay, context: BlockContext, fees: int) -> tuple[Output, ...]:
     """Book what the coinbase of this block pays; returns its outputs."""
     plan = rules.coinbase(state, context, fees)
+    if len(plan.outputs) > MAX_COINBASE_OUTPUTS:
+        raise RuntimeError(f"coinbase of {len(plan.outputs)} outputs: a fault in the rules")
     total = sum(output.amount for output in plan.outputs)
     if total != plan.minted + plan.released + fees:
         raise RuntimeError(f"coinbase of {total} is not {plan.minted} + {plan.released} + {fees}: a fault in the rules")

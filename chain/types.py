@@ -17,6 +17,7 @@ from chain.merkle import merkle_root
 VERSION = 1
 MAX_BODY = 65536
 MAX_OUTPUTS = 256
+MAX_COINBASE_OUTPUTS = 2040  # of 32 bytes at most, so that they fit into MAX_BODY
 MAX_BLOCK = 1 << 20
 MAX_BLOCK_TRANSACTIONS = 4096
 
@@ -57,7 +58,7 @@ class CoinbaseBody(Record):
     """Body of a coinbase: what the block pays, exactly as the rules demand."""
 
     height: U64
-    outputs: Annotated[tuple[Output, ...], Size(0, 65536)]
+    outputs: Annotated[tuple[Output, ...], Size(0, MAX_COINBASE_OUTPUTS)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,350 @@
+"""The pool as a state machine: leases out, shares in, points and payout tables. Source: protocol section 9.
+
+No I/O but its storage, no clock, no global randomness. Everything that was acknowledged is in the storage before the
+method returns, and a new `Pool` over the same storage continues where the last one was killed.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+from chain.keys import address_of
+from consensus.types import Payout
+from pool import checks, report
+from pool.book import Book, table
+from pool.errors import NoLease, PoolFault, ShareRefused
+from pool.leases import Held, Lease, LeaseBook
+from pool.ledger import Ledger
+from pool.records import (
+    Entry,
+    PaidEntry,
+    RefutedEntry,
+    RejectionRecord,
+    RoundEntry,
+    Share,
+    ShareEntry,
+    SignedShare,
+    VoidEntry,
+    WorkEntry,
+    WorkRecord,
+    milliseconds,
+)
+from pool.rejections import RejectionLog
+from pool.search import Archive, Evolution, Strategy
+from pool.storage import Storage
+from pool.subspace import Domain
+from pool.views import MemberSummary, PoolSummary
+from pool.work import Candidate, Work
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The operator's choices. Times are in seconds; `network` is the network id."""
+
+    network: bytes
+    max_model_bytes: int
+    lease_size: int = 2
+    lease_seconds: float = 1800.0
+    silence_seconds: float = 60.0
+    least_seconds: float = 2.0  # shorter than this before the commits close, no lease is given
+    leases_per_worker: int = 4
+    failures: int = 3  # after so many members could not train an architecture it is given up for the epoch
+    least_subspaces: int = 8
+    starting_points: int = 16
+    works_kept: int = 8
+    round_patience: int = 8  # epochs after which a round that nobody decided counts as void
+    strategy: Strategy = field(default_factory=Evolution)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A share that stands in the ledger, and the points that it earned."""
+
+    share: bytes
+    points: int
+
+
+class Pool:
+    """See the module. Members are named by their 20-byte address, their machines by `worker`, a name of their own."""
+
+    def __init__(self, storage: Storage, settings: PoolSettings, rng: random.Random) -> None:
+        """Rebuild the state from `storage`. Raises PoolFault where that is damaged."""
+        self.settings = settings
+        self.work: Work | None = None
+        self.leasing = False
+        self.archives: dict[bytes, tuple[Work, Archive]] = {}
+        self.book = Book()
+        self.leases = LeaseBook(storage, settings.silence_seconds)
+        self.rejections = RejectionLog(storage)
+        self.seen: dict[tuple[bytes, bytes], float] = {}
+        self._rng = rng
+        self._ledger = Ledger(storage)
+        self._heritage: dict[bytes, tuple[bytes, ...]] = {}
+        for entry in self._ledger.replay():
+            self._apply(entry)
+        self.leases.load(result.genotype for result in self.archive or ())
+
+    @property
+    def archive(self) -> Archive | None:
+        """Results of the current work."""
+        return self.archives[self.work.id][1] if self.work is not None else None
+
+    # --- the epoch's work
+
+    def set_work(self, work: Work | None, now: float) -> None:
+        """Begin the search of an epoch, or with None stop giving leases. The same work again continues it."""
+        self.leasing = work is not None
+        if work is None:
+            return
+        record = WorkRecord.of(work)
+        if self.work is None or WorkRecord.of(self.work) != record:
+            changed = self.work is None or self.work.id != work.id
+            self._append(WorkEntry(milliseconds(now), record), self.leases.clear() if changed else [])
+        for epoch in list(self.book.open_rounds):
+            if epoch < work.epoch - self.settings.round_patience:
+                self._append(VoidEntry(epoch))
+
+    def candidates(self, limit: int) -> list[Candidate]:
+        """The best verified results of the current work, best first."""
+        return self.archive.best(limit) if self.archive is not None else []
+
+    def refute(self, genotype: bytes, leaves: tuple[bytes, ...], reason: str, now: float) -> None:
+        """Replaying showed that a result is false: its finder forfeits what is unpaid, and its place."""
+        for _, archive in reversed(self.archives.values()):
+            result = archive.get(genotype)
+            if result is not None and result.leaves == leaves:
+                points = max(0, self.book.carried(result.finder))
+                self._append(RefutedEntry(milliseconds(now), result.model, result.finder, points, reason[:500]))
+                return
+
+    # --- members and leases
+
+    def join(self, public_key: bytes, worker: bytes, now: float) -> bytes:
+        """A member's machine connected; returns the member's address. Raises NoLease where it lost its place."""
+        address = address_of(public_key)
+        self._check_place(address)
+        self.seen[address, worker] = now
+        return address
+
+    def lease(self, member: bytes, worker: bytes, now: float, trained: frozenset[bytes] = frozenset()) -> Lease:
+        """The worker's lease, or a new one where it has none with work left.
+
+        `trained` are genotypes that it has done and whose shares are on their way. Raises NoLease.
+        """
+        work, archive = self._leasable(member, now)
+        since = now - self.settings.silence_seconds
+        others = any(key != (member, worker) for key, at in self.seen.items() if at > since)
+        self.seen[member, worker] = now
+        mine = self.leases.of(member, worker)
+        for held in mine:
+            left = tuple(genotype for genotype in held.left if genotype not in trained)
+            if left:
+                held.heard = now
+                return replace(held.lease, genotypes=left)
+        if len(mine) >= self.settings.leases_per_worker:
+            raise NoLease(f"{len(mine)} leases of this worker wait for their shares", "too_many_leases", 5.0)
+        deadline = min(now + self.settings.lease_seconds, work.closes)
+        returned = self.leases.take_returned((member, worker), others)
+        if returned is not None:
+            prefix, genotypes = returned.prefix, tuple(returned.genotypes)
+        else:
+            prefix, genotypes = self._propose(archive)
+        now, deadline = milliseconds(now) / 1000, milliseconds(deadline) / 1000
+        return self.leases.grant(member, worker, prefix, genotypes, now, deadline)
+
+    def progress(self, member: bytes, worker: bytes, lease: int, step: int, now: float) -> bool:
+        """A worker reports steps done in a lease. False where the lease is not its to hold any more."""
+        self.seen[member, worker] = now
+        held = self._held_by(member, lease)
+        if held is None or held.expired:
+            return False
+        self.leases.progress(held, step, now)
+        return True
+
+    def release(self, member: bytes, lease: int, genotype: bytes) -> None:
+        """A member cannot train an architecture of its lease: it goes to someone else."""
+        held = self._held_by(member, lease)
+        if held is not None and not held.expired and genotype in held.open:
+            self.leases.release(held, genotype, self.settings.failures)
+
+    def tick(self, now: float) -> list[Lease]:
+        """Let time pass. Returns the leases that expired; their genotypes wait for another worker."""
+        for key in [key for key, at in self.seen.items() if at < now - 10 * self.settings.silence_seconds]:
+            del self.seen[key]
+        return self.leases.expire(now)
+
+    # --- shares
+
+    def check_share(self, member_key: bytes, signed: SignedShare, model: bytes, now: float) -> Accepted | None:
+        """Everything that can be said of a share without running its model.
+
+        None: run the model and call `accept_share`. Accepted: it was accepted before, and the acknowledgement got lost.
+        Raises ShareRefused, which the member can read later.
+        """
+        checks.check_author(signed, self.settings.network, member_key)
+        try:
+            known = self._standing(signed)
+            if known is None:
+                work = self._work_of(signed.share)
+                checks.check_form(signed.share, work, model, self.settings.max_model_bytes)
+        except ShareRefused as refused:
+            self._keep(signed.share, refused, now)
+            raise
+        return known
+
+    def accept_share(self, signed: SignedShare, validation_correct: int, now: float) -> Accepted:
+        """Credit a share that passed `check_share`, and whose model the pool measured. Durable when this returns.
+
+        Raises ShareRefused; the checks against the state are made again, as time passed while the model ran.
+        """
+        share = signed.share
+        try:
+            known = self._standing(signed)
+            if known is not None:
+                return known
+            work = self._work_of(share)
+            checks.check_score(share, validation_correct)
+        except ShareRefused as refused:
+            self._keep(share, refused, now)
+            raise
+        points = work.points(validation_correct)
+        self._append(ShareEntry(milliseconds(now), signed, points), self.leases.finished(share.genotype))
+        self.leases.close(share.genotype)
+        return Accepted(share.id, points)
+
+    # --- payout tables
+
+    def payouts(self, limit: int) -> tuple[Payout, ...]:
+        """What a table made now would carry, by points alone. A preview: it reserves nothing."""
+        return table(self.book.due(limit), None, limit)
+
+    def payouts_for(self, candidate: Candidate, limit: int) -> tuple[Payout, ...]:
+        """The payout table for the reveal of `candidate`, at most `limit` lines; 1/8 of it is the finder's.
+
+        The first call of an epoch fixes and reserves the points that all tables of the epoch carry; what does not
+        fit is carried over. The same call gives the same table, also after a restart. Raises PoolFault where
+        the candidate is not one of this pool's.
+        """
+        epoch = self._epoch_of(candidate)
+        if epoch not in self.book.rounds:
+            self._append(RoundEntry(epoch, self.book.due(max(1, limit - 1))))
+        return table(self.book.rounds[epoch], candidate.finder, limit)
+
+    def table_paid(self, result_id: bytes, epoch: int, payouts: tuple[Payout, ...]) -> None:
+        """The result took a seat, deep enough in the chain to stay: settle its epoch's points, once. Idempotent."""
+        if result_id not in self.book.results:
+            self._append(PaidEntry(result_id, epoch, payouts, self.book.debits(epoch)))
+
+    def round_void(self, epoch: int) -> None:
+        """No result of the epoch took a seat: its points enter the next table. Idempotent."""
+        if epoch in self.book.open_rounds:
+            self._append(VoidEntry(epoch))
+
+    # --- views
+
+    def summary(self) -> PoolSummary:
+        """The pool as a whole, for the HTTP API."""
+        return report.summary(self)
+
+    def member(self, address: bytes) -> MemberSummary | None:
+        """One member, for the HTTP API; None where the pool knows nothing of it."""
+        return report.member(self, address)
+
+    # --- inside
+
+    def _leasable(self, member: bytes, now: float) -> tuple[Work, Archive]:
+        self._check_place(member)
+        if self.work is None or self.archive is None or not self.leasing:
+            raise NoLease("there is no search open now", "no_work", 5.0)
+        if now >= self.work.closes - self.settings.least_seconds:
+            raise NoLease("the commits of this epoch are about to close", "closing", max(1.0, self.work.closes - now))
+        return self.work, self.archive
+
+    def _check_place(self, member: bytes) -> None:
+        if member in self.book.banned:
+            raise NoLease("a share of this member was refuted by replaying it; it gets no work", "banned", 3600.0)
+
+    def _propose(self, archive: Archive) -> tuple[bytes, tuple[bytes, ...]]:
+        taken = self.leases.taken()
+        first = self.settings.strategy.propose(archive, taken, self._rng)
+        if first is None:
+            raise NoLease("no architecture is left that nobody trained or leased", "exhausted", 30.0)
+        prefix, genotypes = archive.domain.prefix(first), [first]
+        while len(genotypes) < self.settings.lease_size:
+            more = self.settings.strategy.propose(archive, taken | set(genotypes), self._rng, prefix)
+            if more is None:
+                break
+            genotypes.append(more)
+        return prefix, tuple(genotypes)
+
+    def _held_by(self, member: bytes, lease: int) -> Held | None:
+        held = self.leases.held.get(lease)
+        return held if held is not None and held.lease.member == member else None
+
+    def _standing(self, signed: SignedShare) -> Accepted | None:
+        """Whether this very result is in the ledger. Raises ShareRefused where it cannot be added."""
+        share = signed.share
+        if share.address in self.book.banned:
+            raise ShareRefused("an earlier share of this member was refuted", "banned")
+        for work, archive in reversed(self.archives.values()):
+            known = archive.get(share.genotype) if (work.epoch, work.task) == (share.epoch, share.task) else None
+            if known is None:
+                continue
+            if known.finder == share.address and known.leaves == share.leaves:
+                return Accepted(share.id, work.points(known.validation_correct))
+            if work is self.work:
+                raise ShareRefused("the pool has a result of this architecture already", "duplicate")
+        self._work_of(share)
+        checks.check_lease(share, self.leases.held.get(share.lease))
+        return None
+
+    def _work_of(self, share: Share) -> Work:
+        if self.work is None or (share.epoch, share.task) != (self.work.epoch, self.work.task):
+            raise ShareRefused(f"the search of epoch {share.epoch} is over", "stale_work")
+        return self.work
+
+    def _keep(self, share: Share, refused: ShareRefused, now: float) -> None:
+        record = RejectionRecord(milliseconds(now), share.id, share.genotype, refused.code, str(refused)[:500])
+        self.rejections.add(share.address, record)
+
+    def _epoch_of(self, candidate: Candidate) -> int:
+        for work, archive in reversed(self.archives.values()):
+            known = archive.get(candidate.genotype)
+            if known is not None and known.leaves == candidate.leaves:
+                return work.epoch
+        raise PoolFault(f"the pool has no result {candidate.genotype.hex()} with these leaves")
+
+    def _append(self, entry: Entry, more: list[tuple[bytes, bytes | None]] | None = None) -> None:
+        self._ledger.append(entry, more)
+        self._apply(entry)
+
+    def _apply(self, entry: Entry) -> None:
+        """Take over an entry of the ledger; the only way in which archives and points change."""
+        self.book.apply(entry)
+        if isinstance(entry, WorkEntry):
+            self._begin(entry.work.work)
+        elif isinstance(entry, ShareEntry) and self.work is not None and self.archive is not None:
+            share = entry.signed.share
+            self.archive.add(
+                Candidate(
+                    share.genotype, share.leaves, share.model, share.model_bytes, share.validation_correct,
+                    self.work.validation_samples, share.address,
+                )
+            )  # fmt: skip
+        elif isinstance(entry, RefutedEntry):
+            for _, archive in self.archives.values():
+                for result in [result for result in archive if result.finder == entry.member]:
+                    archive.remove(result.genotype)
+
+    def _begin(self, work: Work) -> None:
+        if self.work is not None and self.archive is not None and self.work.id != work.id:
+            self._heritage[self.work.task] = self.archive.heritage(self.settings.starting_points)
+        _, archive = self.archives.pop(work.id, (work, None))
+        if archive is None:
+            domain = Domain(work.spec, self.settings.least_subspaces)
+            archive = Archive(domain, self._heritage.get(work.task, ()))
+        self.archives[work.id] = (work, archive)
+        self.work = work
+        while len(self.archives) > self.settings.works_kept:
+            del self.archives[next(iter(self.archives))]

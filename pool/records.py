@@ -1,0 +1,188 @@
+"""What members sign, and what the pool's storage holds. Times are Unix milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from chain.encoding import U8, U32, U64, Address, Hash, PublicKey, Range, Record, Signature, Size
+from chain.hashing import digest
+from chain.keys import PrivateKey, address_of, verify
+from consensus.types import Genotype, Leaves, Payouts, TaskSpec
+from pool.work import Work
+
+Points = Annotated[int, Range(0, 2**53)]
+Worker = Annotated[bytes, Size(1, 32)]
+Prefix = Annotated[bytes, Size(0, 256)]
+
+
+def milliseconds(seconds: float) -> int:
+    """Unix time as records hold it."""
+    return int(seconds * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Share(Record):
+    """A member's statement: this training gave these leaves and this validation score.
+
+    The model's artifact id is the last leaf, the payout address is that of `member`.
+    """
+
+    network: Hash
+    epoch: U64
+    task: Hash
+    lease: U64
+    genotype: Genotype
+    leaves: Leaves
+    validation_correct: U32
+    model_bytes: U32
+    member: PublicKey
+
+    @property
+    def id(self) -> bytes:
+        """What the member signs."""
+        return digest("ponas/pool-share", self.encode())
+
+    @property
+    def model(self) -> bytes:
+        """Artifact id of the model."""
+        return self.leaves[-1]
+
+    @property
+    def address(self) -> bytes:
+        """Who is paid for this share."""
+        return address_of(self.member)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedShare(Record):
+    """A share and its member's signature."""
+
+    share: Share
+    signature: Signature
+
+    def verify(self) -> None:
+        """Raise BadSignature unless the stated member signed."""
+        verify(self.share.member, self.signature, self.share.id)
+
+
+def sign_share(share: Share, key: PrivateKey) -> SignedShare:
+    """`share` signed by `key`."""
+    return SignedShare(share, key.sign(share.id))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRecord(Record):
+    """A `Work`."""
+
+    epoch: U64
+    task: Hash
+    spec: TaskSpec
+    seed: Hash
+    closes: U64
+    validation_samples: U32
+
+    @classmethod
+    def of(cls, work: Work) -> WorkRecord:
+        """The record of `work`."""
+        closes = milliseconds(work.closes)
+        return cls(work.epoch, work.task, work.spec, work.seed, closes, work.validation_samples)
+
+    @property
+    def work(self) -> Work:
+        """The work it stands for."""
+        return Work(self.epoch, self.task, self.spec, self.seed, self.closes / 1000, self.validation_samples)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord(Record):
+    """A lease; `expired` once its genotypes went back to the queue."""
+
+    id: U64
+    member: Address
+    worker: Worker
+    prefix: Prefix
+    genotypes: Annotated[tuple[Genotype, ...], Size(0, 256)]
+    granted: U64
+    deadline: U64
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionRecord(Record):
+    """A share that was refused, and why."""
+
+    at: U64
+    share: Hash
+    genotype: Genotype
+    code: Annotated[str, Size(1, 64)]
+    reason: Annotated[str, Size(0, 500)]
+
+
+@dataclass(frozen=True, slots=True)
+class Credit(Record):
+    """Points of one member."""
+
+    address: Address
+    points: Points
+
+
+Credits = Annotated[tuple[Credit, ...], Size(0, 1 << 16)]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkEntry(Record):
+    """Ledger: a search begins."""
+
+    at: U64
+    work: WorkRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ShareEntry(Record):
+    """Ledger: a share was verified, and earned `points`."""
+
+    at: U64
+    signed: SignedShare
+    points: Points
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEntry(Record):
+    """Ledger: the payout tables of `epoch` carry these points, which are reserved until the round is decided."""
+
+    epoch: U64
+    credits: Credits
+
+
+@dataclass(frozen=True, slots=True)
+class PaidEntry(Record):
+    """Ledger: a result whose reveal carried `table` took a seat. `debits` are the points that this settles."""
+
+    result: Hash
+    epoch: U64
+    table: Payouts
+    debits: Credits
+
+
+@dataclass(frozen=True, slots=True)
+class VoidEntry(Record):
+    """Ledger: no result of `epoch` paid; the round's points are carried over."""
+
+    epoch: U64
+
+
+@dataclass(frozen=True, slots=True)
+class RefutedEntry(Record):
+    """Ledger: replaying proved a share wrong. The member forfeits `points` and its place."""
+
+    at: U64
+    share: Hash
+    member: Address
+    points: Points
+    reason: Annotated[str, Size(0, 500)]
+
+
+Entry = WorkEntry | ShareEntry | RoundEntry | PaidEntry | VoidEntry | RefutedEntry
+KINDS: tuple[type[Entry], ...] = (WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry)
+KIND: dict[type[Entry], U8] = {cls: number for number, cls in enumerate(KINDS)}

@@ -1,0 +1,77 @@
+"""What the pool's tests share: a small task, members, and shares of trainings that nobody ran."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from chain.artifact import artifact_id
+from chain.hashing import digest
+from chain.keys import PrivateKey
+from consensus.types import TaskSpec, task_id
+from pool.leases import Lease
+from pool.pool import Accepted, Pool, PoolSettings
+from pool.records import Share, SignedShare, sign_share
+from pool.storage import MemoryStorage, Storage
+from pool.work import Work
+
+NETWORK = digest("test", b"network")
+MAX_MODEL = 1 << 20
+NOW = 1_800_000_000.0
+SAMPLES = 400
+
+
+def make_spec(**changes: object) -> TaskSpec:
+    values = {
+        "name": "digits", "dataset": bytes(32), "dataset_bytes": 1, "height": 8, "width": 8, "channels": 1,
+        "classes": 10, "test_samples": 300, "space": "stages-v1", "max_parameters": 100_000, "max_macs": 5_000_000,
+        "steps": 20, "batch": 8, "segments": 2, "learning_rate": 256, "eval_samples": 300, "baseline": 1000,
+        "bounty_per_epoch": 0,
+    }  # fmt: skip
+    return TaskSpec(**(values | changes))  # type: ignore[arg-type]
+
+
+def make_work(epoch: int = 1, closes: float = NOW + 3600, seed: bytes = b"", **changes: object) -> Work:
+    spec = make_spec(**changes)
+    return Work(epoch, task_id(spec, b""), spec, seed or digest("seed", bytes([epoch])), closes, SAMPLES)
+
+
+def make_settings(**changes: object) -> PoolSettings:
+    return PoolSettings(network=NETWORK, max_model_bytes=MAX_MODEL, **changes)  # type: ignore[arg-type]
+
+
+def make_pool(storage: Storage | None = None, work: Work | None = None, seed: int = 7, **changes: object) -> Pool:
+    pool = Pool(storage if storage is not None else MemoryStorage(), make_settings(**changes), random.Random(seed))
+    if work is not None:
+        pool.set_work(work, NOW)
+    return pool
+
+
+def key(number: int) -> PrivateKey:
+    return PrivateKey(digest("test-key", bytes([number])))
+
+
+def model_of(genotype: bytes, salt: bytes = b"") -> bytes:
+    return b"model " + genotype + salt
+
+
+def make_share(
+    work: Work, held: Lease, genotype_: bytes, key_: PrivateKey, correct: int, salt: bytes = b"", **changes: object
+) -> tuple[SignedShare, bytes]:
+    """A signed share and its model; `changes` replace fields before it is signed."""
+    model = model_of(genotype_, salt)
+    first = [digest("leaf", genotype_, salt, bytes([i])) for i in range(work.spec.segments + 1)]
+    leaves = (*first, artifact_id(model))
+    share = Share(NETWORK, work.epoch, work.task, held.id, genotype_, leaves, correct, len(model), key_.public)
+    return sign_share(dataclasses.replace(share, **changes), key_), model  # type: ignore[arg-type]
+
+
+def submit(
+    pool: Pool, lease: Lease, genotype: bytes, member: PrivateKey, correct: int, now: float = NOW, salt: bytes = b""
+) -> Accepted:
+    """A member trains `genotype` and the pool measures what it claims."""
+    if pool.work is None:
+        raise AssertionError("the pool has no work")
+    signed, model = make_share(pool.work, lease, genotype, member, correct, salt)
+    known = pool.check_share(member.public, signed, model, now)
+    return known if known is not None else pool.accept_share(signed, correct, now)

@@ -23,7 +23,7 @@ from chain.verify import verify_store
 
 _DENSE = 10  # ids of a locator that follow one another before the steps grow
 _MAX_LOCATOR = 128  # ids of a peer's locator that are looked at
-_RESERVE = 2048  # bytes kept free in a draft for header and coinbase, at first
+_RESERVE = 512  # bytes kept free in a draft for header and coinbase, before the first draft has shown their size
 
 
 class Status(Enum):
@@ -53,6 +53,7 @@ class Chain:
     def __init__(self, store: Store, rules: Rules, side: SidePool | None = None) -> None:
         self.store = store
         self.rules = rules
+        self._reserve = _RESERVE
         self._side = side if side is not None else SidePool()
         self.genesis, state, nodes = make_genesis(rules)
         tip = store.tip
@@ -199,15 +200,16 @@ class Chain:
         context = BlockContext(self.tip.height + 1, slot, self.tip.id, seat)
         offered = list(candidates)
         most = self.rules.parameters.max_block_bytes
-        room = most - _RESERVE
+        room = most - self._reserve
         while True:
             draft = draft_block(self.rules, self.store.state, context, offered, room)
             root = transactions_root(draft.transactions)
             header = Header(VERSION, context.height, slot, self.tip.id, root, EMPTY, seat, minter, bytes(64))
-            excess = len(Block(header, draft.transactions).raw) - most
-            if excess <= 0 or room < 0:
+            size = len(Block(header, draft.transactions).raw)
+            self._reserve = size - sum(len(transaction.raw) for transaction in draft.transactions[1:])
+            if size <= most or room < 0:
                 break
-            room -= excess
+            room -= size - most
         state_root = update(Overlay(self.store.nodes), draft.state.changes)
         return dataclasses.replace(header, state_root=state_root), draft.transactions
 

@@ -25,6 +25,10 @@ _NODE_CACHE = 1 << 17
 _HEADER_CACHE = 4096
 _BLOCK_CACHE = 32
 
+# Databases open in this process. LevelDB must not see a second attempt: in refusing it, it closes the lock file, and
+# with that the operating system drops the lock that keeps other processes out.
+_HELD: set[Path] = set()
+
 Changes = Mapping[bytes, bytes | None]
 
 
@@ -98,13 +102,14 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], network: bytes, *, create: bool = True) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()
         self.network = network
         self._db = _open(self.path, create)
+        _HELD.add(self.path)
         try:
             self._check_meta()
         except BaseException:
-            self._db.close()
+            self.close()
             raise
         self.state = CachedMap(self, layout.STATE, _STATE_CACHE)
         self.nodes = CachedMap(self, layout.NODE, _NODE_CACHE)
@@ -133,6 +138,7 @@ class Store:
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""
         self._db.close()
+        _HELD.discard(self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -281,6 +287,10 @@ def _remove_block(batch: Any, block: Block) -> None:
 
 
 def _open(path: Path, create: bool) -> Any:
+    if path in _HELD:
+        raise _locked(path, "by this process")
+    if path.exists() and not path.is_dir():
+        raise StoreError("not_creatable", f"{path} is not a directory.", "Choose another data directory.")
     if not path.exists():
         if not create:
             raise StoreError("missing", f"There is no database in {path}.", "Check the data directory, or create one.")
@@ -296,14 +306,18 @@ def _open(path: Path, create: bool) -> Any:
         raise _translate(path, error) from error
 
 
+def _locked(path: Path, by: str) -> StoreError:
+    message = f"The database in {path} is in use {by}."
+    return StoreError("locked", message, "Stop what uses it, or use another data directory.")
+
+
 def _translate(path: Path, error: Exception) -> StoreError:
     text = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
     if "lock" in text.lower() and "LOCK" in text:
         if "ermission denied" in text:
             remedy = "Grant the right to write there, or choose another directory."
             return StoreError("not_creatable", f"The data directory {path} cannot be written to.", remedy)
-        message = f"The database in {path} is in use by another process."
-        return StoreError("locked", message, "Stop that process, or use another data directory.")
+        return _locked(path, "by another process")
     if isinstance(error, plyvel.CorruptionError) or "orruption" in text or "No such file" in text:
         return corrupt(path, text)
     if "does not exist" in text:

@@ -30,7 +30,7 @@ def _findings(store: Store) -> Iterator[str]:
     if tip_id is None:
         yield "there is no tip"
         return
-    height = -1
+    height, indexed = -1, 0
     parent_id, tip_root = EMPTY, EMPTY
     for key, block_id in store.raw_iterate(layout.HEIGHT):
         if key != layout.height_key(height + 1):
@@ -45,10 +45,11 @@ def _findings(store: Store) -> Iterator[str]:
                 yield item
         if block is not None:
             tip_root = block.header.state_root
+            indexed += len(layout.index_keys(block))
         parent_id = block_id
     if parent_id != tip_id:
         yield f"the tip is {tip_id.hex()}, the highest block {parent_id.hex()}"
-    yield from _check_count(store, height + 1)
+    yield from _check_count(store, height + 1, indexed)
     yield from _check_state(store, tip_root)
 
 
@@ -78,7 +79,10 @@ def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes) -
             yield f"{where} lacks an index entry"
 
 
-def _check_count(store: Store, blocks: int) -> Iterator[str]:
+def _check_count(store: Store, blocks: int, indexed: int) -> Iterator[str]:
+    entries = sum(1 for prefix in (layout.TRANSACTION, layout.HISTORY) for _ in store.raw_iterate(prefix))
+    if entries != indexed:
+        yield f"the indexes have {entries} entries, the blocks {indexed}"
     for prefix, name in ((layout.BLOCK, "blocks"), (layout.HEADER, "headers")):
         count = sum(1 for _ in store.raw_iterate(prefix))
         if count != blocks:

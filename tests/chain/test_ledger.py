@@ -73,11 +73,11 @@ def test_coinbase_matures(builder):
 
 
 def test_immature_coins_cannot_be_spent(builder):
-    header = grow(builder, 3).header
+    header = grow(builder, 2).header
     spend = transfer(MINTERS[1], 0, BOB.address, 1)
-    assert len(builder.mint(header, 4, [spend]).transactions) == 1
-    header = builder.mint(header, 4, []).header
-    assert len(builder.mint(header, 5, [spend]).transactions) == 2
+    assert len(builder.mint(header, 3, [spend]).transactions) == 1
+    header = builder.mint(header, 3, []).header
+    assert len(builder.mint(header, 4, [spend]).transactions) == 2
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Samples to learn from (`train`), to choose by (`validation`) and to be judged by (`test`). Raises `BadDataset`."""
+    """Samples to learn from (`train`), to choose by (`validation`) and to be judged by (`test`); or `BadDataset`."""
 
     name: str
     shape: InputShape
@@ -115,17 +115,18 @@ def decode_dataset(data: bytes, max_bytes: int) -> Dataset:
 def split_by_hash(name: str, samples: np.ndarray, labels: np.ndarray, classes: int) -> Dataset:
     """Split by content: about 60 % train, 20 % validation, 20 % test, by the first byte of SHA-256 of each sample.
 
-    Samples of equal content land in one split, so none leaks into the test. `samples` as in `Split`; raises `BadDataset`.
+    Samples of equal content land in one split, so none leaks into the test. `samples` as in `Split`.
     """
     first = np.array([hashlib.sha256(sample.tobytes()).digest()[0] for sample in samples], dtype=np.int64)
     tenth = first * 10 // 256
     chosen = [tenth < 6, (tenth >= 6) & (tenth < 8), tenth >= 8]
     splits = [Split(np.ascontiguousarray(samples[mask]), labels[mask].astype(np.uint16)) for mask in chosen]
-    return Dataset(name, InputShape(*samples.shape[1:], classes), *splits)
+    height, width, channels = samples.shape[1:]
+    return Dataset(name, InputShape(height, width, channels, classes), *splits)
 
 
 def digits() -> Dataset:
-    """1,797 handwritten digits of 8 x 8 pixels from 0 to 16, as scikit-learn ships them (UCI, E. Alpaydin, C. Kaynak)."""
+    """1,797 handwritten digits, 8 x 8 pixels from 0 to 16, as scikit-learn ships them (UCI, Alpaydin and Kaynak)."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

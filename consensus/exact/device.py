@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from consensus.datasets import Dataset, Split
 from consensus.exact import fast, reference
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 GOLDEN = "a8f4be5142f19b06aa792394769d7799ad11aa51b5707ca053a51876689d36a7"
 """Hash of the state after `golden_training`; `reference` gives it too (tests/exact/test_device.py)."""
 
-Vector = tuple[str, Callable[[], np.ndarray], np.ndarray]
+Vector = tuple[str, Tensor, np.ndarray]
 
 
 class InexactDevice(RuntimeError):
@@ -39,16 +40,15 @@ class InexactDevice(RuntimeError):
 def self_test(device: str) -> None:
     """Raise `InexactDevice` unless the device computes every vector exactly, or if it cannot be used at all."""
     try:
-        for name, compute, expected in _vectors(device):
-            if not np.array_equal(compute(), expected):
+        for name, computed, expected in _vectors(device):
+            if not np.array_equal(computed.double().cpu().numpy(), expected):
                 raise InexactDevice(f"Device {device!r} is refused: it computed {name} inexactly.")
         digest = golden_training(device)
-    except (RuntimeError, AssertionError) as error:
-        if isinstance(error, InexactDevice):
-            raise
-        raise InexactDevice(
-            f"Device {device!r} is refused: it cannot be used ({str(error).splitlines()[0]})."
-        ) from error
+    except InexactDevice:
+        raise
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
+        reason = str(error).split("\n", 1)[0]
+        raise InexactDevice(f"Device {device!r} is refused: it cannot be used ({reason}).") from error
     if digest != GOLDEN:
         raise InexactDevice(f"Device {device!r} is refused: the golden training gave {digest[:16]}, not {GOLDEN[:16]}.")
 
@@ -100,28 +100,25 @@ def golden_training(device: str) -> str:
 
 
 def _vectors(name: str) -> Iterator[Vector]:
-    """(what it is, how the device computes it, the truth), each small enough for a fraction of a second."""
+    """(what it is, what the device computes, the truth), each small enough for a fraction of a second."""
     device, dtype = torch_device(name)
 
-    def send(values: np.ndarray) -> torch.Tensor:
+    def send(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.copy()).to(device).to(dtype)
 
-    def product(left: np.ndarray, right: np.ndarray) -> Callable[[], np.ndarray]:
-        return lambda: _integers(torch.mm(send(left), send(right)))
-
     for rows, columns in ((1, 1), (33, 7), (257, 40)):
-        full = np.full((rows, MAX_PRODUCTS), 127), np.full((MAX_PRODUCTS, columns), 127)
-        yield f"1040 products of 127 ({rows} x {columns})", product(*full), full[0] @ full[1]
-        # Up to just below 2^24 and back: any partial sum that was rounded leaves a trace in the small result.
-        signs = np.where(np.arange(2 * MAX_PRODUCTS) < MAX_PRODUCTS, 127, -127)[:, None]
-        ends = np.full((rows, 2 * MAX_PRODUCTS), 127), np.repeat(signs, columns, axis=1)
-        ends[0][:, 0], ends[0][:, -1] = 126, 125
-        yield f"cancelling sums near 2^24 ({rows} x {columns})", product(*ends), ends[0] @ ends[1]
+        left, right = np.full((rows, MAX_PRODUCTS), 127), np.full((MAX_PRODUCTS, columns), 127)
+        yield f"{MAX_PRODUCTS} products of 127", torch.mm(send(left), send(right)), left @ right
+        # Up to just below 2^24 and back: a partial sum that was rounded leaves a trace in the small result.
+        left, right = np.full((rows, 2 * MAX_PRODUCTS), 127), np.full((2 * MAX_PRODUCTS, columns), 127)
+        left[:, 0], left[:, -1], right[MAX_PRODUCTS:] = 126, 125, -127
+        yield "cancelling sums from just below 2^24", torch.mm(send(left), send(right)), left @ right
     yield from _convolutions(send)
     yield from _rounding(send)
 
 
-def _convolutions(send: Callable[[np.ndarray], torch.Tensor]) -> Iterator[Vector]:
+def _convolutions(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
+    """Height, width, kernel, stride, channels before and after, as networks use them."""
     shapes = (
         (7, 5, 3, 1, 40, 24),
         (8, 8, 3, 1, 32, 32),
@@ -132,54 +129,32 @@ def _convolutions(send: Callable[[np.ndarray], torch.Tensor]) -> Iterator[Vector
     for height, width, size, stride, before, after in shapes:
         out = -(-height // stride), -(-width // stride)
         node = Node("conv", (0,), *out, after, (size, size), (stride, stride), size // 2)
-        values = _pattern((3, height, width, before), 1)
-        weights, gradient = _pattern((size * size * before, after), 2), _pattern((3, *out, after), 3)
+        values, gradient = _pattern((3, height, width, before), 1), _pattern((3, *out, after), 3)
+        weights = _pattern((size * size * before, after), 2)
         x, w, g = send(values), send(weights), send(gradient)
         columns = fast.gather(x, node)
-        what = f"a {size}x{size} convolution, stride {stride}, of {height} x {width} x {before}"
-        forward = reference.linear(values, weights, node)
-        by_weights = reference.linear_weight_gradient(values, gradient, node)
-        by_input = reference.linear_input_gradient(gradient, weights, node, values)
-        yield what, lambda c=columns, w=w, n=node: _integers(fast.conv(c, w, n)), forward
-        yield (
-            f"weight gradient of {what}",
-            lambda c=columns, g=g: _integers(fast.conv_weight_gradient(c, g)),
-            by_weights,
-        )
-        yield (
-            f"input gradient of {what}",
-            lambda g=g, w=w, n=node, s=x.shape: _integers(fast.conv_input_gradient(g, w, n, s)),
-            by_input,
-        )
-    long = np.full((2080, 8), 127), np.full((2080, 8), -127)
-    yield (
-        "a weight gradient of 2080 rows",
-        lambda: _integers(fast.conv_weight_gradient(*map(send, long))),
-        long[0].T @ long[1],
-    )
+        what = f"a {size}x{size} convolution of {height} x {width} x {before}, stride {stride}"
+        yield what, fast.conv(columns, w, node), reference.linear(values, weights, node)
+        truth = reference.linear_weight_gradient(values, gradient, node)
+        yield f"the weight gradient of {what}", fast.conv_weight_gradient(columns, g), truth
+        truth = reference.linear_input_gradient(gradient, weights, node, values)
+        yield f"the input gradient of {what}", fast.conv_input_gradient(g, w, node, x.shape), truth
+    left, right = np.full((2 * MAX_PRODUCTS, 8), 127), np.full((2 * MAX_PRODUCTS, 8), -127)
+    yield "a weight gradient of 2080 rows", fast.conv_weight_gradient(send(left), send(right)), left.T @ right
 
 
-def _rounding(send: Callable[[np.ndarray], torch.Tensor]) -> Iterator[Vector]:
-    top = np.array(
-        [EXACT - 1, 1 - EXACT, 0, 1, -1, 65536, -65536, 196608, -196608, 327679, 8388608, 16711680, 16711681]
-    )
+def _rounding(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
+    edges = np.array([EXACT - 1, 0, 1, 65536, 196608, 327679, 8388608, 16711680, 16711681], dtype=np.int64)
+    edges = np.concatenate([edges, -edges])
     for limit in (127, 128, 255, 256, 1000, 65535, 1 << 20, EXACT - 1):
-        values = np.clip(top, -limit, limit).astype(np.int64)
-        dither = (np.arange(len(values), dtype=np.int64) * 85 + 255) % 256
-        near = reference.requantise(reference.Scaled(values, 0), relu=False).values
-        dithered = reference.requantise_dithered(reference.Scaled(values, 0), dither).values
-
-        def nearest(values: np.ndarray = values) -> np.ndarray:
-            sent = send(values)
-            return _integers(fast.requantise(sent, torch.zeros((), dtype=torch.int32, device=sent.device), False)[0])
-
-        def noisy(values: np.ndarray = values, dither: np.ndarray = dither) -> np.ndarray:
-            sent = send(values)
-            zero = torch.zeros((), dtype=torch.int32, device=sent.device)
-            return _integers(fast.requantise_dithered(sent, zero, send(dither) / 256)[0])
-
-        yield f"rounding below {limit}", nearest, near
-        yield f"dithered rounding below {limit}", noisy, dithered
+        values = np.clip(edges, -limit, limit)
+        dither = (np.arange(len(values)) * 85 + 255) % 256
+        zero = torch.zeros((), dtype=torch.int32, device=send(values).device)
+        raw = reference.Scaled(values, 0)
+        near, noisy = reference.requantise(raw, relu=False), reference.requantise_dithered(raw, dither)
+        yield f"rounding of values up to {limit}", fast.requantise(send(values), zero, relu=False)[0], near.values
+        dithered = fast.requantise_dithered(send(values), zero, send(dither) / 256)[0]
+        yield f"dithered rounding of values up to {limit}", dithered, noisy.values
 
 
 def _pattern(shape: tuple[int, ...], salt: int) -> np.ndarray:
@@ -187,9 +162,3 @@ def _pattern(shape: tuple[int, ...], salt: int) -> np.ndarray:
     index = np.arange(int(np.prod(shape)), dtype=np.int64)
     values = np.where((index // 53 + salt) % 3 == 0, -127, 127)
     return np.where(index % 7 == salt, index % 251 - 125, values).reshape(shape)
-
-
-def _integers(values: torch.Tensor) -> np.ndarray:
-    """As int64; a value that is no integer does not compare equal to any."""
-    wide = values.double().cpu().numpy()
-    return np.where(wide == np.floor(wide), wide, np.nan)

@@ -100,7 +100,7 @@ class Engine:
         return done
 
     def loss_gradient(self, logits: Tensor, exponent: Exponent, labels: Tensor) -> Tensor:
-        """Softmax minus one-hot in multiples of 2^-14: shape and number type of `logits`. `labels`: int64 (batch, 1)."""
+        """Softmax minus one-hot in multiples of 2^-14, in the shape of `logits`. `labels`: int64 (batch, 1)."""
         flat = logits.view(logits.shape[0], -1)
         below = (flat.amax(dim=1, keepdim=True).double() - flat.double()).mul_(
             fast.power(exponent + LOGIT_BITS, torch.float64)
@@ -114,43 +114,52 @@ class Engine:
     def backward(self, done: Activations, weights: Weights, loss: Tensor, dither: Dither) -> Tensor:
         """Flat weight gradient of 12 bits a layer, given the gradient of the logits (which is overwritten)."""
         nodes = self.graph.nodes
-        zero = self.exponent(0)
-        gradients: dict[int, tuple[Tensor, Exponent]] = {}
-        gradients[len(nodes) - 1] = fast.requantise_dithered(loss, zero, dither.take(2 * self.sites, loss))
+        last = len(nodes) - 1
+        gradients = {last: fast.requantise_dithered(loss, self.exponent(0), dither.take(2 * self.sites, loss))}
         layers: dict[int, Tensor] = {}
-        for index in range(len(nodes) - 1, 0, -1):
+        for index in range(last, 0, -1):
             node = nodes[index]
-            if index not in gradients:
-                continue
             gradient, power = gradients.pop(index)
-            source = node.inputs[0]
-            before = done.values[source]
-            if node.kind == "conv":
-                raw = fast.conv_weight_gradient(done.columns[index], gradient)
-                layers[index] = fast.scale_gradient(raw, self.dtype, power)
-            elif node.kind == "depthwise":
-                raw = fast.depthwise_weight_gradient(before, gradient, node)
-                layers[index] = fast.scale_gradient(raw, self.dtype, power)
-            for slot, target in enumerate(node.inputs):
-                if target == 0:
+            if index in weights:
+                layers[index] = self._weight_gradient(done, index, gradient, power)
+            for slot, source in enumerate(node.inputs):
+                if source == 0:
                     continue
-                share, scale = gradient, power + node.gain
-                if node.kind in ("conv", "depthwise"):
-                    layer, layer_scale = weights[index]
-                    back = fast.conv_input_gradient if node.kind == "conv" else fast.depthwise_input_gradient
-                    share, scale = back(gradient, layer, node, before.shape), scale + layer_scale
-                elif node.kind != "add":
-                    share = fast.pool_gradient(gradient, before, done.values[index], node)
-                if nodes[target].relu:
-                    share = share * (done.values[target] > 0)
-                if node.kind in ("conv", "depthwise"):
+                share, scale = self._input_gradient(done, weights, index, source, gradient, power)
+                if nodes[source].relu:
+                    share = share * (done.values[source] > 0)
+                if index in weights:  # other nodes only hand on 8-bit gradients, which rounding would not change
                     share, scale = fast.requantise_dithered(share, scale, dither.take(2 * index + slot, share))
-                if target in gradients:
-                    share, scale = fast.align_add(*gradients[target], share, scale)
+                if source in gradients:
+                    share, scale = fast.align_add(*gradients[source], share, scale)
                     site = self.sites + 2 * index + slot
                     share, scale = fast.requantise_dithered(share, scale, dither.take(site, share))
-                gradients[target] = share, scale
+                gradients[source] = share, scale
         return torch.cat([layers[index].reshape(-1) for index in self.shapes])
+
+    def _weight_gradient(self, done: Activations, index: int, gradient: Tensor, power: Exponent) -> Tensor:
+        node = self.graph.nodes[index]
+        if node.kind == "conv":
+            raw = fast.conv_weight_gradient(done.columns[index], gradient)
+        else:
+            raw = fast.depthwise_weight_gradient(done.values[node.inputs[0]], gradient, node)
+        return fast.scale_gradient(raw, self.dtype, power)
+
+    def _input_gradient(
+        self, done: Activations, weights: Weights, index: int, source: int, gradient: Tensor, power: Exponent
+    ) -> tuple[Tensor, Exponent]:
+        """What node `index` sends back to node `source`, as full sums; a new tensor, or `gradient` itself."""
+        node, before = self.graph.nodes[index], done.values[source]
+        power = power + node.gain
+        if node.kind == "conv":
+            layer, scale = weights[index]
+            return fast.conv_input_gradient(gradient, layer, node, before.shape), power + scale
+        if node.kind == "depthwise":
+            layer, scale = weights[index]
+            return fast.depthwise_input_gradient(gradient, layer, node, before.shape), power + scale
+        if node.kind == "add":
+            return gradient, power
+        return fast.pool_gradient(gradient, before, done.values[index], node), power
 
     def update(self, master: Tensor, momentum: Tensor, gradient: Tensor, rate: int) -> None:
         """Momentum becomes trunc(7/8 momentum) + gradient; each weight moves by `rate` against its momentum's sign."""

@@ -3,8 +3,8 @@
 Why floats: below 2^24 (float64: 2^53) every sum and product of integers is exact in any order, so matrix products of
 the processor's best routine are exact; `Graph` and `decode_model` keep the bound, `selftest` checks the device.
 Multiplying by a power of two is exact; `round` and `floor` are exact. Convolutions are matrix products of gathered
-windows: library convolutions may use inexact algorithms. On the CPU exponents are Python numbers; on an accelerator they
-are int32 tensors, so that a step never waits for the device, and in evaluation there is one for each sample.
+windows: library convolutions may use inexact algorithms. On the CPU exponents are Python numbers; on an accelerator
+they are int32 tensors, so that a step never waits for the device, and in evaluation there is one for each sample.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def padded_size(node: Node) -> tuple[int, int]:
 
 
 def pad(values: Tensor, node: Node) -> Tensor:
-    """Zero padded above and left by `node.pad`, below and right to what the windows cover (cropped where they do not)."""
+    """Zero padded above and left by `node.pad`, below and right (or cropped) to what the windows cover."""
     rows, columns = padded_size(node)
     below, right = rows - node.pad - values.shape[1], columns - node.pad - values.shape[2]
     if below == right == node.pad == 0:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from chain.artifact import artifact_id
-from consensus.exact.recipe import MASTER_LIMIT
 from consensus.exact.state import State, layer_exponents
 from consensus.spaces.graph import EXACT, Graph
 
@@ -76,8 +75,8 @@ def quantise(state: State, graph: Graph) -> Model:
         master = state.weights[position : position + rows * columns].astype(np.int64).reshape(rows, columns)
         position += rows * columns
         shift = max(0, int(np.abs(master).max()).bit_length() - 7)
-        # Exact: a float64 holds any master weight, and a power of two only moves its exponent; rint rounds half to even.
-        rounded = np.rint(np.clip(master, -MASTER_LIMIT, MASTER_LIMIT) / float(1 << shift))
+        # Exact: float64 holds any master weight, a power of two only moves its exponent, rint rounds halves to even.
+        rounded = np.rint(master / float(1 << shift))
         weights.append(np.clip(rounded, -127, 127).astype(np.int8))
         shifts.append(exponents[index] + shift)
     return Model(tuple(weights), tuple(shifts))
@@ -88,6 +87,4 @@ def _check_layer(layer: np.ndarray, index: int) -> None:
     if int(wide.max()) > 127:
         raise BadModel(f"A weight of node {index} is -128; weights are from -127 to 127.")
     if 127 * int(wide.sum(axis=0).max()) >= EXACT:
-        raise BadModel(
-            f"The weights of an output of node {index} are so large that its sum could leave the exact range."
-        )
+        raise BadModel(f"The weights of an output of node {index} are too large: its sum could leave the exact range.")

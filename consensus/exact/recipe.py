@@ -58,7 +58,7 @@ TESTNET_RECIPE = Recipe(steps=400, batch=32, segments=8, learning_rate=256)
 
 
 def _exp_table() -> np.ndarray:
-    """round(2^15 * exp(-i / 16)) for i < 255 and 0 for i = 255. Decimal's exp is correctly rounded on every platform."""
+    """round(2^15 * exp(-i / 16)) for i < 255, 0 for i = 255. Decimal's exp is correctly rounded on every platform."""
     with localcontext() as context:
         context.prec = 30
         values = [int((Decimal(-index) / 16).exp() * (1 << 15) + Decimal("0.5")) for index in range(255)]

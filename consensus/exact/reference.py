@@ -46,8 +46,8 @@ def shift_nearest(values: np.ndarray, shift: int) -> np.ndarray:
         return values << -shift
     floor = values >> shift
     rest, half = values - (floor << shift), 1 << (shift - 1)
-    up = (rest > half) | ((rest == half) & (floor % 2 == 1))
-    return floor + up
+    up: np.ndarray = (rest > half) | ((rest == half) & (floor % 2 == 1))
+    return np.asarray(floor + up)
 
 
 def requantise(raw: Scaled, relu: bool) -> Scaled:
@@ -177,7 +177,7 @@ def loss_gradient(logits: Scaled, labels: np.ndarray) -> np.ndarray:
     shift = logits.exponent + LOGIT_BITS
     steps = np.minimum(below, 255) << min(shift, 8) if shift >= 0 else below >> min(-shift, 63)
     weight = EXP_TABLE[np.minimum(steps, 255)]
-    share = (weight << PROBABILITY_BITS) // weight.sum(axis=1, keepdims=True)
+    share: np.ndarray = (weight << PROBABILITY_BITS) // weight.sum(axis=1, keepdims=True)
     share[np.arange(len(labels)), labels] -= 1 << PROBABILITY_BITS
     return share.reshape(logits.values.shape)
 
@@ -187,8 +187,8 @@ def backward(
 ) -> dict[int, np.ndarray]:
     """Weight gradients by node, scaled so that the largest of a layer has 12 bits.
 
-    `table` and `start`: thresholds of rounding. Input k of node n rounds at place of use 2 n + k; where a gradient meets
-    one that is already there, the sum rounds at 2 N + 2 n + k of N nodes; the loss gradient rounds at 4 N.
+    `table` and `start`: thresholds of rounding. Input k of node n rounds at place of use 2 n + k; where a gradient
+    meets one that is already there, the sum rounds at 2 N + 2 n + k of N nodes; the loss gradient rounds at 4 N.
     """
     weights = dict(zip(graph.weight_shapes, zip(model.weights, model.exponents, strict=True), strict=True))
     count = len(graph.nodes)

@@ -23,7 +23,7 @@ class BadState(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """`weights` and `momentum`: int32, all layers one after another in node order, each row-major. `step`: steps done."""
+    """`weights`, `momentum`: int32, all layers one after another in node order, each row-major. `step`: steps done."""
 
     weights: np.ndarray
     momentum: np.ndarray

@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """`leaves`: hash of the initial state, of the state after each segment, and the content id of `model`, its bytes."""
+    """`leaves`: hashes of the initial state and the state after each segment, and the content id of `model`, bytes."""
 
     leaves: tuple[bytes, ...]
     model: bytes

@@ -1,7 +1,8 @@
 """The contract of a search space: a finite, versioned set of genotypes, each of which decodes into a graph.
 
-A genotype is `bytes`, one byte per gene, of fixed length. Many genotypes may describe one graph; `canonical` picks one of
-them, so that an architecture has one name and nobody can present one network under many encodings (protocol, section 2).
+A genotype is `bytes`, one byte per gene, of fixed length. Many genotypes may describe one graph; `canonical` picks one
+of them, so that an architecture has one name and nobody can present one network under many encodings (protocol,
+section 2).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Space(ABC):
 
     @abstractmethod
     def decode(self, genotype: bytes, shape: InputShape) -> Graph:
-        """The network on inputs of `shape`. Raises `InvalidGenotype` if it does not fit or could leave the exact range."""
+        """The network on inputs of `shape`. Raises `InvalidGenotype` if it does not fit or could be inexact."""
 
     @abstractmethod
     def text(self, genotype: bytes) -> str:

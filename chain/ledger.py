@@ -12,6 +12,7 @@ from typing import Annotated
 from chain import accounts
 from chain.encoding import Record, Size
 from chain.errors import BadBlock, BadCoinbase, BadTransaction, Invalid, Missing, NotApplicable
+from chain.keys import verify_all
 from chain.rules import BlockContext, Rules
 from chain.state import Overlay, StateView
 from chain.types import (
@@ -24,7 +25,6 @@ from chain.types import (
     Kind,
     Output,
     Transaction,
-    TransferBody,
     coinbase_transaction,
     transactions_root,
 )
@@ -56,8 +56,9 @@ def check_stateless(rules: Rules, block: Block) -> None:
     if transactions_root(block.transactions) != header.transactions_root:
         raise BadBlock("the transactions root does not fit the transactions", "bad_transactions_root")
     header.check_signature(rules.network)
-    for transaction in block.transactions:
-        transaction.check_signature(rules.network)
+    block.transactions[0].check_signature(rules.network)
+    signed = block.transactions[1:]
+    verify_all([(each.sender, each.signature, each.signed_message(rules.network)) for each in signed])
 
 
 def begin(rules: Rules, state: Overlay, context: BlockContext) -> None:
@@ -92,7 +93,7 @@ def apply_transaction(
     paid = accounts.Account(sender.balance - transaction.fee, sender.nonce + 1)
     trial.put(accounts.ACCOUNT + transaction.address, paid.encode())
     if transaction.kind == Kind.TRANSFER:
-        for output in TransferBody.decode(transaction.body).outputs:
+        for output in transaction.transfer.outputs:
             accounts.move(trial, transaction.address, output.address, output.amount)
     else:
         missing = rules.apply(trial, context, transaction, index)

@@ -270,7 +270,7 @@ def _write(batch: Any, prefix: bytes, changes: Changes) -> None:
 def _add_block(batch: Any, block: Block, undo: Changes) -> None:
     header = block.header
     batch.put(layout.BLOCK + block.id, block.raw)
-    batch.put(layout.HEADER + block.id, header.encode())
+    batch.put(layout.HEADER + block.id, header.raw)
     batch.put(layout.height_key(header.height), block.id)
     batch.put(layout.undo_key(header.height), msgpack.packb(list(undo.items())))
     for key, value in layout.index_keys(block):

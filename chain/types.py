@@ -82,6 +82,11 @@ class Transaction(Record):
         """Hash of the canonical bytes."""
         return digest("ponas/transaction", self.raw)
 
+    @cached_property
+    def transfer(self) -> TransferBody:
+        """Body of a transfer; raises BadEncoding where it is none."""
+        return TransferBody.decode(self.body)
+
     @property
     def address(self) -> bytes:
         """Address of the sender."""
@@ -126,13 +131,18 @@ class Header(Record):
     signature: Signature
 
     @cached_property
+    def raw(self) -> bytes:
+        """Canonical bytes."""
+        return self.encode()
+
+    @cached_property
     def id(self) -> bytes:
         """Block id: hash of the whole header."""
-        return digest("ponas/block", self.encode())
+        return digest("ponas/block", self.raw)
 
     def signed_message(self, network: bytes) -> bytes:
         """What the minter signs."""
-        return digest("ponas/sign-block", network, self.encode()[:-64] + _NO_SIGNATURE)
+        return digest("ponas/sign-block", network, self.raw[:-64] + _NO_SIGNATURE)
 
     def signed(self, key: PrivateKey, network: bytes) -> Header:
         """This header with `key`'s signature."""
@@ -149,6 +159,13 @@ class Block(Record):
 
     header: Header
     transactions: Annotated[tuple[Transaction, ...], Size(0, MAX_BLOCK_TRANSACTIONS)]
+
+    @classmethod
+    def decode(cls, data: bytes, most: int = MAX_BLOCK) -> Block:
+        """Parse canonical bytes, and keep them."""
+        block = super().decode(data, most)
+        block.__dict__["raw"] = data
+        return block
 
     @cached_property
     def raw(self) -> bytes:

@@ -68,7 +68,7 @@ def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes) -
     yield block
     if block.id != block_id or block.header.height != height:
         yield f"{where} is another block"
-    if store.raw_get(layout.HEADER + block_id) != block.header.encode():
+    if store.raw_get(layout.HEADER + block_id) != block.header.raw:
         yield f"{where} and its stored header differ"
     if height and block.header.parent != parent_id:
         yield f"{where} does not follow the block before"

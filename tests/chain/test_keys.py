@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.errors import BadSignature
-from chain.keys import BadAddress, PrivateKey, address_text, parse_address, verify
+from chain.keys import BadAddress, PrivateKey, address_text, parse_address, verify, verify_all
 from chain.types import Kind, Output, TransferBody, sign_transaction
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789ABCXYZ-_ ."
@@ -52,6 +52,18 @@ def test_signature():
     ):
         with pytest.raises(BadSignature):
             verify(public, sign, message)
+
+
+def test_many_signatures_at_once():
+    key = PrivateKey(bytes(32))
+    items = [(key.public, key.sign(b"%d" % i), b"%d" % i) for i in range(300)]
+    verify_all(items)
+    verify_all([])
+    for at in (0, 1, 150, 299):
+        bad = [*items]
+        bad[at] = (key.public, bytes(64), b"")
+        with pytest.raises(BadSignature):
+            verify_all(bad)
 
 
 def test_a_signature_counts_on_one_network_only():

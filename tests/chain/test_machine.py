@@ -143,6 +143,20 @@ class ChainMachine(RuleBasedStateMachine):
             self.offer(block)
         return block.header
 
+    @rule(target=headers, back=st.integers(0, 3), gap=st.integers(1, 3), length=st.integers(1, 5))
+    def race(self, back, gap, length):
+        """A branch that starts a little below the tip, so that many win."""
+        path = self.model.path(self.model.tip)
+        header = self.model.blocks[path[max(0, len(path) - 1 - back)]].header
+        for _ in range(length):
+            if header.id in self.faulty:
+                break
+            block = self.builder.mint(header, header.slot + gap, [])
+            self.model.blocks[block.id] = block
+            self.offer(block)
+            header = block.header
+        return header
+
     @rule(header=headers)
     def deliver(self, header):
         self.offer(self.model.blocks[header.id])

@@ -1,6 +1,6 @@
 """Wallet files: one key, sealed with a passphrase (scrypt, ChaCha20-Poly1305), or plainly marked as not encrypted.
 
-A wallet file is JSON: `version`, `address`, `public_key`, `encryption`; then `seed`, or `scrypt`, `nonce`, `sealed_seed`.
+The file is JSON: `version`, `address`, `public_key`, `encryption`; then `seed`, or `scrypt`, `nonce`, `sealed_seed`.
 The seal covers address and public key, so none of them can be exchanged without the passphrase.
 """
 

@@ -42,7 +42,7 @@ class RateLimiter:
 
     def take(self, client: str, cost: float) -> float:
         """Take `cost` tokens; 0 where they were there, else the seconds until they will be, and none are taken."""
-        now = self._clock()
+        now, cost = self._clock(), min(cost, self._burst)
         tokens, last = self._buckets.pop(client, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - last) * self._rate)
         wait = max(0.0, (cost - tokens) / self._rate)

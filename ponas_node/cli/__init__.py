@@ -1,0 +1,1 @@
+"""The command line, `ponas`. Each command is a module with `register(subparsers)`."""

@@ -38,6 +38,14 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
 
+    def head(self, id: bytes, most: int) -> bytes | None:
+        """The first `most` bytes, or None where it is not here."""
+        try:
+            with self.path(id).open("rb") as file:
+                return file.read(most)
+        except FileNotFoundError:
+            return None
+
     def put(self, data: bytes) -> bytes:
         """Store `data` durably; returns its id."""
         id = artifact_id(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,6 @@ from typing import Any
 
 from aiohttp import web
 
-from chain.accounts import account
 from chain.chain import Chain, Outcome, Status
 from chain.errors import Ignore, Invalid, Missing
 from chain.keys import PrivateKey
@@ -20,6 +20,7 @@ from chain.rules import BlockContext
 from chain.store import Store
 from chain.types import Block, Transaction
 from consensus import records
+from consensus.datasets import HEADER
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.api import create_app
@@ -31,7 +32,7 @@ from ponas_node.minter import Minter
 from ponas_node.oracle import FOR_BLOCK, FOR_MEMPOOL, Oracle
 from ponas_node.p2p.network import Network, NetworkSettings
 from ponas_node.prover import Prover
-from pool.work import Work
+from pool.work import Work, validation_samples
 
 log = logging.getLogger(__name__)
 _ROUNDS = 64  # times that facts are established for one item before it is given up
@@ -78,7 +79,7 @@ class Node:
         self.reorgs = 0
         self.started = self.now()
         self.api_port = config.api_port
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it
         self._runner: web.AppRunner | None = None
         self._added_routes: list[Callable[[web.Application], None]] = []
@@ -87,14 +88,13 @@ class Node:
 
     async def start(self) -> None:
         """Open the ports and start every part. Raises PortInUse."""
-        self.mempool.on_tip(None, self.chain.state, self._next_context())
         provide_built_in(self.genesis, self.artifacts)
         await self.p2p.start()
         await self._start_api()
         if self.config.prover_delay >= 0:
-            self._spawn(self.prover.run())
+            self.spawn(self.prover.run())
         if self.minter is not None:
-            self._spawn(self.minter.run())
+            self.spawn(self.minter.run())
         for service in self.services:
             await service.start()
         log.info("%s: height %d, p2p port %d, API port %d", self.config.label, self.chain.height, self.p2p.port, self.api_port)
@@ -103,9 +103,10 @@ class Node:
         """Stop every part and close the database."""
         for service in reversed(self.services):
             await service.stop()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
         await self.p2p.stop()
@@ -117,8 +118,11 @@ class Node:
         """Have `add` put more routes on the API; before `start`."""
         self._added_routes.append(add)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(self._guard(work)))
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a part of the node: where it fails, the node stops."""
+        task = asyncio.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -146,14 +150,17 @@ class Node:
         return self.genesis.consensus.slot_at(self.now())
 
     def work(self) -> Work | None:
-        """What miners should train for now, or None between commit close and settlement."""
+        """What miners should train for now; None between commit close and settlement, or while the dataset is not here."""
         parameters, state = self.genesis.consensus, self.chain.state
         epoch = records.current_epoch(state)
         closes = parameters.time_of(parameters.start(epoch.number) + parameters.commit_close)
         task = records.task(state, epoch.task)
         if epoch.boundary or self.now() >= closes or task is None:
             return None
-        return Work(epoch.number, epoch.task, task.spec, epoch.seed, closes)
+        dataset = self.artifacts.head(task.spec.dataset, HEADER.size)
+        if dataset is None:
+            return None
+        return Work(epoch.number, epoch.task, task.spec, epoch.seed, closes, validation_samples(dataset))
 
     def pending_transaction(self, id: bytes) -> Transaction | None:
         """A transaction of the mempool."""
@@ -161,11 +168,11 @@ class Node:
 
     def pending_ids(self) -> list[bytes]:
         """Ids of all transactions of the mempool."""
-        return self.mempool.ids()
+        return [transaction.id for transaction in self.mempool.transactions()]
 
     def next_nonce(self, address: bytes) -> int:
         """The nonce that the next transaction of `address` needs, counting those that wait."""
-        return self.mempool.next_nonce(address, account(self.chain.state, address).nonce)
+        return self.mempool.next_nonce(self.chain.state, address)
 
     def peers(self) -> list[dict[str, Any]]:
         """The connected peers."""
@@ -239,6 +246,11 @@ class Node:
             if isinstance(done, BaseException):
                 raise done
 
+    async def _establish_quietly(self, facts: tuple[object, ...]) -> None:
+        """For waiting transactions whose facts a reorganisation changed; they count again at the next tip."""
+        with contextlib.suppress(Invalid):
+            await self._establish(Missing(facts), FOR_MEMPOOL, None)
+
     def _after(self, outcome: Outcome, block: Block) -> None:
         if outcome.status not in (Status.EXTENDED, Status.REORG):
             return
@@ -246,6 +258,9 @@ class Node:
             self.reorgs += 1
             log.info("%s: reorganisation of %d blocks", self.config.label, len(outcome.disconnected))
         self.mempool.on_tip(outcome, self.chain.state, self._next_context())
+        wanted = self.mempool.wanted()
+        if wanted:
+            self.spawn(self._establish_quietly(tuple(wanted)))
         self.p2p.announce_block(block.id)
         for listener in self.tip_listeners:
             listener(outcome)

@@ -58,7 +58,7 @@ class Prover:
         last = start + parameters.reveal_open + parameters.beacon_grace
         if epoch.beacon or not start + parameters.commit_close + 1 + self._delay <= slot < last:
             return None
-        if any(transaction.kind == Kind.BEACON for transaction in node.mempool.candidates()):
+        if any(transaction.kind == Kind.BEACON for transaction in node.mempool.transactions()):
             return None
         return epoch.number, epoch.boundary or node.chain.tip.id
 

@@ -1,0 +1,107 @@
+"""`ponas node`: run a full node, with or without a pool."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from chain.keys import PrivateKey
+from consensus.genesis import Genesis
+from ponas_node.cli.errors import USAGE, UserError
+from ponas_node.cli.options import Subparsers, add_command, add_passphrase, unlock
+from ponas_node.config import NodeConfig
+
+DEFAULT_P2P, DEFAULT_API = 8644, 8645
+EXAMPLES = """\
+  ponas node --genesis genesis.json --data ~/.ponas --peer 203.0.113.5:8644
+  ponas node --genesis genesis.json --data ~/.ponas --peer 203.0.113.5:8644 --wallet my.json --pool
+"""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "node",
+        "run a full node, with --pool also a mining pool",
+        "Runs a full node. With --wallet it mints in the slots of that wallet's seats, with --pool it also coordinates "
+        "member miners.",
+        EXAMPLES,
+    )
+    add_node_options(parser)
+    parser.add_argument("--wallet", metavar="FILE", type=Path, help="wallet whose seats this node mints for")
+    add_passphrase(parser)
+    parser.add_argument("--pool", action="store_true", help="run a mining pool on the API port (needs --wallet)")
+    parser.set_defaults(run=run)
+
+
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """Options that everything that is a full node has."""
+    add = parser.add_argument
+    add("--genesis", metavar="FILE", type=Path, help="genesis file of the network (a full node needs it)")
+    add("--data", metavar="DIR", type=Path, default=Path("ponas-data"), help="data directory (default: %(default)s)")
+    add("--peer", action="append", default=[], metavar="HOST:PORT", help="a peer to stay connected to; may be repeated")
+    add("--p2p-host", metavar="HOST", default="127.0.0.1", help="address to listen on for peers (default: %(default)s)")
+    add("--p2p-port", metavar="N", type=int, default=DEFAULT_P2P, help="port for peers (default: %(default)s)")
+    add("--api-host", metavar="HOST", default="127.0.0.1", help="address of the HTTP API (default: %(default)s)")
+    add("--api-port", metavar="N", type=int, default=DEFAULT_API, help="port of the HTTP API (default: %(default)s)")
+    add("--advertise", metavar="HOST:PORT", help="where others reach this node, if that differs")
+    add("--device", default="cpu", help="where to evaluate and train: auto, cpu or cuda (default: %(default)s)")
+    add(
+        "--prover-delay", type=int, default=0, metavar="SLOTS",
+        help="slots to wait for somebody else's beacon before computing it; -1: never (default: %(default)s)",
+    )  # fmt: skip
+    add("--verbose", action="store_true", help="log more")
+
+
+def node_config(arguments: argparse.Namespace, label: str, pool: bool = False, solo: bool = False) -> NodeConfig:
+    """The configuration that the options describe."""
+    return NodeConfig(
+        data=arguments.data, p2p_host=arguments.p2p_host, p2p_port=arguments.p2p_port, api_host=arguments.api_host,
+        api_port=arguments.api_port, peers=tuple(arguments.peer), advertise=arguments.advertise,
+        device=arguments.device, pool=pool, solo=solo, prover_delay=arguments.prover_delay, label=label,
+    )  # fmt: skip
+
+
+def read_genesis(path: Path | None) -> Genesis:
+    """The genesis file; raises UserError or BadGenesis."""
+    if path is None:
+        raise UserError(
+            "A full node needs --genesis FILE: get it from whoever runs the network, or from a node's /v1/genesis.",
+            USAGE,
+        )
+    try:
+        return Genesis.from_json(path.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The genesis file {path} cannot be read: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not a genesis file: it is not text. Get the network's genesis file again."
+        ) from error
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the node."""
+    if arguments.pool and arguments.wallet is None:
+        raise UserError("--pool needs --wallet: the pool seals, reveals and mints with that key.", USAGE)
+    genesis = read_genesis(arguments.genesis)
+    key = unlock(arguments) if arguments.wallet is not None else None
+    config = node_config(arguments, "pool" if arguments.pool else "node", pool=arguments.pool)
+    return start(config, genesis, key, arguments.verbose)
+
+
+def start(config: NodeConfig, genesis: Genesis, key: PrivateKey | None, verbose: bool) -> int:
+    """Run a full node to its end."""
+    from ponas_node.keyfile import BrokenKeyFile
+    from ponas_node.node import Node
+    from ponas_node.run import configure_logging, run_node
+
+    def ready(node: Node) -> None:
+        print(f"ready: http://{config.api_host}:{node.api_port}/", flush=True)
+
+    configure_logging(verbose)
+    try:
+        return asyncio.run(run_node(config, genesis, key, ready))
+    except BrokenKeyFile as error:
+        raise UserError(f"{error}.") from error

@@ -1,0 +1,51 @@
+"""Runs a node until it is told to stop, or until a part of it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from chain.keys import PrivateKey
+from consensus.genesis import Genesis
+from ponas_node.config import NodeConfig
+from ponas_node.node import Node
+from ponas_node.services import PoolService, SoloService
+
+
+def build_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None) -> Node:
+    """A node with the services that its configuration asks for, not started yet."""
+    node = Node(config, genesis, key)
+    if key is not None and config.pool:
+        node.services.append(PoolService(node, key))
+    if key is not None and config.solo:
+        node.services.append(SoloService(node, key))
+    return node
+
+
+async def run_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None, ready: Callable[[Node], None]) -> int:
+    """Run until SIGINT or SIGTERM; calls `ready` once the ports are open. Answers the exit code."""
+    node = build_node(config, genesis, key)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await node.start()
+        ready(node)
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(node.failed.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    finally:
+        await node.stop()
+    return 1 if node.failed.is_set() else 0
+
+
+def configure_logging(verbose: bool = False) -> None:
+    """Log lines with time and level on standard error."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

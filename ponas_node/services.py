@@ -1,0 +1,189 @@
+"""What a node may run beside itself: a pool, or a solo search. Each brings a competitor that seals and reveals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from chain.chain import Outcome
+from chain.keys import PrivateKey, address_text
+from consensus import records
+from consensus.types import Payout
+from ponas_node.competitor import Competitor
+from ponas_node.miner.executor import TrainingExecutor
+from ponas_node.miner.solo import SoloSearch
+from ponas_node.worker import Worker
+from pool.pool import Pool, PoolSettings
+from pool.server import PoolServer
+from pool.storage import NamespaceStorage
+from pool.work import Candidate, Work
+
+if TYPE_CHECKING:
+    from ponas_node.node import Node
+
+log = logging.getLogger(__name__)
+_VALIDATION_SECONDS = 60.0
+
+
+class PoolService:
+    """The pool of a node: its members search, its key competes, its ledger follows the chain."""
+
+    def __init__(self, node: Node, key: PrivateKey) -> None:
+        self._node = node
+        self._key = key
+        self._worker = Worker("pool-validator")
+        settings = PoolSettings(network=node.network, max_model_bytes=node.genesis.consensus.max_model_bytes)
+        storage = NamespaceStorage(node.store.namespace(b"pool"))
+        self.pool = Pool(storage, settings, random.Random(secrets.randbits(256)))
+        self.server = PoolServer(
+            self.pool,
+            evaluate=self._evaluate,
+            store_artifact=node.artifacts.put,
+            clock=node.now,
+            network=node.network,
+            key=key,
+        )
+        self.competitor = Competitor(node, key, self._candidates, self.pool.payouts_for)
+        self._tasks: list[asyncio.Task[None]] = []
+        node.add_routes(lambda app: app.add_routes(self.server.routes()) and None)
+        node.tip_listeners.append(self._follow)
+
+    async def start(self) -> None:
+        """Serve members and compete."""
+        await self.server.start()
+        self._tasks = [asyncio.create_task(_feed(self._node, self.server.set_work))]
+        self._node.spawn(self.competitor.run())
+
+    async def stop(self) -> None:
+        """Stop serving."""
+        await _cancel(self._tasks)
+        await self.server.stop()
+        await self._worker.stop()
+
+    def summary(self) -> dict[str, Any]:
+        """For /v1/pool."""
+        book = self.pool.book
+        members = [
+            {
+                "address": address_text(address),
+                "shares": shares,
+                "earned": book.earned[address],
+                "paid": book.paid[address],
+                "banned": address in book.banned,
+            }
+            for address, shares in sorted(book.shares.items())
+        ]
+        preview = self.pool.payouts(self._node.genesis.consensus.payout_entries)
+        return {
+            **dataclasses.asdict(self.pool.summary()),
+            "address": address_text(self._key.address),
+            "member_list": members,
+            "next_table": [{"address": address_text(line.address), "weight": line.weight} for line in preview],
+        }
+
+    def member(self, address: bytes) -> dict[str, Any] | None:
+        """For /v1/pool/members/{address}."""
+        found = self.pool.member(address)
+        return None if found is None else {**dataclasses.asdict(found), "address": address_text(address)}
+
+    def _candidates(self, work: Work, limit: int) -> list[Candidate]:
+        return list(self.pool.candidates(limit)) if self.pool.work == work else []
+
+    async def _evaluate(self, work: Work, genotype: bytes, model: bytes) -> int:
+        folder, device = str(self._node.artifacts.root), self._node.config.device
+        answer = await self._worker.call(
+            "validate", work.spec.encode(), genotype, model, folder, device, timeout=_VALIDATION_SECONDS
+        )
+        return int(answer)
+
+    def _follow(self, outcome: Outcome) -> None:
+        """Settle the ledger's rounds for epochs that are deep enough in the chain not to be undone."""
+        state, parameters = self._node.chain.state, self._node.genesis
+        deep = self._node.chain.tip.slot - parameters.ledger.max_rollback
+        for number in sorted(self.pool.book.open_rounds):
+            epoch = records.epoch(state, number)
+            if epoch is None or not epoch.settled:
+                continue
+            if parameters.consensus.start(number) + parameters.consensus.epoch_slots > deep:
+                continue
+            won = [records.result(state, id) for id in epoch.winners]
+            own = [result for result in won if result is not None and result.owner == self._key.public]
+            for result in own:
+                self.pool.table_paid(result.id, number, result.payouts)
+            if not own:
+                self.pool.round_void(number)
+
+
+class SoloService:
+    """A search of the node's own."""
+
+    def __init__(self, node: Node, key: PrivateKey) -> None:
+        self._node = node
+        self._key = key
+        self.executor = TrainingExecutor(slots=1, device=node.config.device, nice=node.config.nice)
+        self.search = SoloSearch(
+            self.executor,
+            storage=NamespaceStorage(node.store.namespace(b"solo")),
+            artifacts_dir=node.artifacts.root,
+            store_artifact=node.artifacts.put,
+            finder=key.address,
+            rng=random.Random(secrets.randbits(256)),
+        )
+        self.competitor = Competitor(node, key, self._candidates, self._payouts)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Search and compete."""
+        self._tasks = [asyncio.create_task(self._search())]
+        self._node.spawn(self.competitor.run())
+
+    async def stop(self) -> None:
+        """Stop searching."""
+        await _cancel(self._tasks)
+        await self.executor.stop()
+
+    def _candidates(self, work: Work, limit: int) -> list[Candidate]:
+        return list(self.search.candidates(work, limit))
+
+    def _payouts(self, candidate: Candidate, limit: int) -> tuple[Payout, ...]:
+        return (Payout(self._key.address, 1),)
+
+    async def _search(self) -> None:
+        """Search while there is work; begin anew where the work changes."""
+        current: Work | None = None
+        running: asyncio.Task[None] | None = None
+        try:
+            while True:
+                work = self._node.work()
+                if work != current or (running is not None and running.done()):
+                    if running is not None:
+                        await _cancel([running])
+                    current = work
+                    running = None if work is None else asyncio.create_task(self.search.run(work))
+                await asyncio.sleep(0.5)
+        finally:
+            if running is not None:
+                await _cancel([running])
+
+
+async def _feed(node: Node, set_work: Any) -> None:
+    """Tell the pool what to work on, twice a slot."""
+    while True:
+        set_work(node.work())
+        await asyncio.sleep(node.genesis.consensus.slot_milliseconds / 2000)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                await task
+            except Exception:
+                log.exception("a service failed")

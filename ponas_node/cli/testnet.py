@@ -50,6 +50,7 @@ def register(subparsers: Subparsers) -> None:
         help="stop after N epochs and judge the network: exit code 0 if all went well",
     )
     add("--json", metavar="FILE", type=Path, help="write the report there (with --epochs)")
+    add("--prepare", action="store_true", help="only make keys, wallets and genesis in the folder (for containers)")
     parser.set_defaults(run=run)
 
 
@@ -63,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         layout = prepare(arguments.data, arguments.port)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"The testnet in {arguments.data} cannot be opened ({error}): mend or delete it.") from error
+    if arguments.prepare:
+        return 0
     return asyncio.run(_run(layout, arguments.epochs, arguments.json))
 
 

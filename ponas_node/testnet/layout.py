@@ -19,6 +19,7 @@ POOL, SOLO = "pool", "solo"
 MEMBERS = ("member1", "member2")
 FULL_NODES = (*NODES, POOL, SOLO)
 EVERYBODY = (*FULL_NODES, *MEMBERS)
+SPARE = ("member-gpu",)  # has a wallet, but runs in containers with a GPU only
 _START_DELAY = 12.0  # seconds between making the genesis and its first slot, for the processes to start
 
 
@@ -89,7 +90,7 @@ def _create(root: Path, first_port: int) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
     layout = Layout(root, {})
     keys: dict[str, PrivateKey] = {}
-    for name in EVERYBODY:
+    for name in (*EVERYBODY, *SPARE):
         path = layout.wallet(name)
         keys[name] = (read_wallet(path) if path.exists() else create_wallet(path, None)).open()
     genesis_time = int((time.time() + _START_DELAY) * 1000)

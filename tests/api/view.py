@@ -22,10 +22,9 @@ class TestView:
 
     __test__ = False
 
-    def __init__(self, path: Path, **changes: int) -> None:
-        self.world = World(
-            path / "db", spec=dataclasses.replace(SPEC, name=EVIL, bounty_per_epoch=900), funded=2, **changes
-        )
+    def __init__(self, path: Path, **task: object) -> None:
+        spec = dataclasses.replace(SPEC, **{"name": EVIL, "bounty_per_epoch": 900, **task})
+        self.world = World(path / "db", spec=spec, funded=2)
         self.genesis = self.world.genesis
         self.rules = self.world.rules
         self.chain: Chain = self.world.chain

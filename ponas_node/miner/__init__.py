@@ -1,0 +1,1 @@
+"""How does a miner search? Training in child processes, for a pool or alone."""

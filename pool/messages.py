@@ -1,0 +1,206 @@
+"""What a pool and its members say to each other: one type byte, then a canonical record. One table holds all limits.
+
+A connection begins with Hello (pool), Join (member), Welcome (pool); both sides sign what the other one drew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from chain.encoding import U8, U32, U64, Hash, PublicKey, Range, Record, Signature, Size
+from chain.errors import BadEncoding
+from chain.hashing import digest
+from consensus.types import Genotype
+from pool.records import Points, SignedShare, WorkRecord
+
+VERSION = 1
+Code = Annotated[str, Size(1, 64)]
+Text = Annotated[str, Size(0, 500)]
+Genotypes = Annotated[tuple[Genotype, ...], Size(0, 256)]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Record):
+    """Pool: who it is, on which network, and a number that the member must sign."""
+
+    version: U8
+    network: Hash
+    pool: PublicKey
+    nonce: Hash
+    max_model_bytes: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Record):
+    """Member: its key, a name for this machine, and the signature over `join_digest`."""
+
+    member: PublicKey
+    nonce: Hash
+    worker: Annotated[bytes, Size(1, 16)]
+    agent: Annotated[str, Size(0, 64)]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Record):
+    """Pool: the signature over `welcome_digest`, and after how many milliseconds of silence a lease is lost."""
+
+    signature: Signature
+    silence: Annotated[int, Range(1, 1 << 31)]
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Record):
+    """Pool: the work now; empty where there is none."""
+
+    works: Annotated[tuple[WorkRecord, ...], Size(0, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest(Record):
+    """Member: work for one of its slots. The shares of `trained` are on their way."""
+
+    slot: U8
+    trained: Genotypes
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant(Record):
+    """Pool: train these. `deadline` is Unix time in milliseconds."""
+
+    slot: U8
+    lease: U64
+    epoch: U64
+    task: Hash
+    genotypes: Genotypes
+    deadline: U64
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseDenied(Record):
+    """Pool: no lease now; ask again after `retry` milliseconds."""
+
+    slot: U8
+    code: Code
+    reason: Text
+    retry: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Record):
+    """Member: `step` steps done in a lease, over all its genotypes."""
+
+    slot: U8
+    lease: U64
+    step: U64
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost(Record):
+    """Pool: the lease went to someone else; what has not been started should not be."""
+
+    lease: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Record):
+    """Member: it cannot train this one."""
+
+    lease: U64
+    genotype: Genotype
+
+
+@dataclass(frozen=True, slots=True)
+class ShareUpload(Record):
+    """Member: a share and its model."""
+
+    signed: SignedShare
+    model: Annotated[bytes, Size(1, 1 << 28)]
+
+
+@dataclass(frozen=True, slots=True)
+class ShareAccepted(Record):
+    """Pool: the share is in the ledger, durably."""
+
+    share: Hash
+    points: Points
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRejected(Record):
+    """Pool: the share is not accepted; with `retry` it may be sent again later."""
+
+    share: Hash
+    code: Code
+    reason: Text
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Record):
+    """Pool: something the member should know, often before the connection is closed."""
+
+    code: Code
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Bytes of one message (beyond the model, in an upload); messages a second, and how many at once."""
+
+    size: int
+    rate: float
+    burst: int
+
+
+SMALL = 1 << 10
+LIMITS: dict[type[Record], Limit] = {
+    Hello: Limit(SMALL, 1, 1),
+    Join: Limit(SMALL, 1, 1),
+    Welcome: Limit(SMALL, 1, 1),
+    Announce: Limit(SMALL, 10, 20),
+    LeaseRequest: Limit(128 << 10, 4, 64),
+    LeaseGrant: Limit(128 << 10, 100, 100),
+    LeaseDenied: Limit(4 * SMALL, 100, 100),
+    Progress: Limit(SMALL, 16, 256),
+    LeaseLost: Limit(SMALL, 100, 100),
+    Release: Limit(SMALL, 2, 64),
+    ShareUpload: Limit(16 << 10, 8, 64),
+    ShareAccepted: Limit(SMALL, 100, 100),
+    ShareRejected: Limit(4 * SMALL, 100, 100),
+    Problem: Limit(4 * SMALL, 100, 100),
+}
+TYPES: tuple[type[Record], ...] = tuple(LIMITS)
+FROM_MEMBER = frozenset({LeaseRequest, Progress, Release, ShareUpload})
+
+
+def encode(message: Record) -> bytes:
+    """A message as it travels."""
+    return bytes([TYPES.index(type(message))]) + message.encode()
+
+
+def decode(data: bytes, max_model_bytes: int) -> Record:
+    """Parse a message. Raises BadEncoding where the type is unknown, or the bytes are too many or not canonical."""
+    if not data or data[0] >= len(TYPES):
+        raise BadEncoding("no message type of this protocol")
+    kind = TYPES[data[0]]
+    most = LIMITS[kind].size + (max_model_bytes if kind is ShareUpload else 0)
+    if len(data) > most:
+        raise BadEncoding(f"{kind.__name__}: {len(data)} bytes, the limit is {most}")
+    return kind.decode(data[1:], most)
+
+
+def largest(max_model_bytes: int) -> int:
+    """Size of the largest message of this protocol."""
+    return max(limit.size for limit in LIMITS.values()) + max_model_bytes
+
+
+def join_digest(hello: Hello, member: bytes, nonce: bytes, worker: bytes) -> bytes:
+    """What a member signs: it binds the member to this pool, this network and this connection."""
+    return digest("ponas/pool-join", hello.network, hello.pool, hello.nonce, member, nonce, worker)
+
+
+def welcome_digest(hello: Hello, member: bytes, nonce: bytes) -> bytes:
+    """What the pool signs in return."""
+    return digest("ponas/pool-welcome", hello.network, hello.pool, hello.nonce, member, nonce)

@@ -1,0 +1,118 @@
+"""A pool behind a real socket, and members with a trainer that only pretends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aiohttp import web
+
+from chain.artifact import artifact_id
+from chain.hashing import digest
+from ponas_node.artifacts import ArtifactStore
+from ponas_node.miner.executor import Trained, TrainingFailed
+from pool.pool import Pool
+from pool.server import PoolServer
+from tests.pool.kit import SAMPLES, key, model_of
+
+DATASET = b"a data set"
+BACKOFF = (0.05, 0.2)
+
+
+def score_of(genotype: bytes) -> int:
+    return 50 + digest("score", genotype)[0]
+
+
+class FakeExecutor:
+    """Trains in no time: the score is a hash, the model names its architecture."""
+
+    def __init__(self, seconds: float = 0.01, fail: bool = False, slots: int = 1, lie: int = 0) -> None:
+        self.slots, self.seconds, self.fail, self.lie = slots, seconds, fail, lie
+        self.trained: list[bytes] = []
+
+    async def train(self, spec, genotype, seed, artifacts, on_progress=None):
+        if not (artifacts / spec.dataset.hex()).is_file():
+            raise TrainingFailed("no dataset")
+        for step in range(1, 5):
+            await asyncio.sleep(self.seconds / 4)
+            if on_progress is not None:
+                on_progress(spec.steps * step // 4)
+        if self.fail:
+            raise TrainingFailed("out of memory")
+        self.trained.append(genotype)
+        model = model_of(genotype, seed)
+        leaves = tuple(digest("leaf", genotype, seed, bytes([i])) for i in range(spec.segments + 1))
+        return Trained((*leaves, artifact_id(model)), model, score_of(genotype) + self.lie, SAMPLES)
+
+    async def stop(self):
+        pass
+
+
+class Site:
+    """The pool's HTTP side on a port of its own; can be killed and come back on the same port."""
+
+    def __init__(self, pool: Pool, folder: Path, evaluate=None, pool_key=None) -> None:
+        self.pool = pool
+        self.artifacts = ArtifactStore(folder)
+        self.artifacts.put(DATASET)
+        self.port = 0
+        self.evaluated: list[bytes] = []
+        self._evaluate = evaluate or self._score
+        self.key = pool_key or key(99)
+        self.server: PoolServer | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, work) -> None:
+        self.server = PoolServer(self.pool, self._evaluate, self.artifacts.put, time.time, self.key)
+        app = web.Application()
+        app.add_routes([*self.server.routes(), web.get("/v1/artifacts/{id}", self._artifact)])
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        await self.server.start()
+        self.server.set_work(work)
+
+    async def stop(self) -> None:
+        if self.server is not None and self._runner is not None:
+            await self.server.stop()
+            await self._runner.cleanup()
+
+    async def _score(self, work, genotype, model):
+        self.evaluated.append(genotype)
+        await asyncio.sleep(0)
+        return score_of(genotype) if model.startswith(b"model " + genotype) else -1
+
+    async def _artifact(self, request):
+        data = self.artifacts.read(bytes.fromhex(request.match_info["id"]))
+        if data is None:
+            raise web.HTTPNotFound
+        return web.Response(body=data)
+
+
+@contextlib.asynccontextmanager
+async def running(*members) -> AsyncIterator[None]:
+    """Members that mine in the background; their failures are the test's."""
+    tasks = [asyncio.create_task(member.run()) for member in members]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+async def until(condition, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -54,7 +54,10 @@ class Recipe:
         return max(1, self.learning_rate * (self.steps - step) // self.steps)
 
 
-TESTNET_RECIPE = Recipe(steps=400, batch=32, segments=8, learning_rate=256)
+TESTNET_RECIPE = Recipe(steps=400, batch=32, segments=8, learning_rate=320)
+TESTNET_MAX_MACS = 600_000
+TESTNET_MAX_PARAMETERS = 100_000
+"""With these caps a training of the digits takes 0.2 to 3 seconds on one core, 1.4 on average."""
 
 
 def _exp_table() -> np.ndarray:

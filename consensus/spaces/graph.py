@@ -25,6 +25,10 @@ EXACT = 1 << 24
 MAX_PRODUCTS = (EXACT - 1) // (127 * 127)
 """1040: the longest sum of products of two int8 values that stays below `EXACT` whatever the values are."""
 
+LOGIT_GAIN = 4
+"""Logits count 2^4 fold in the softmax. Initial weights leave them small, and steps of constant size take long to make
+them large; of the gains from 0 to 8 this one trained best (docs/exact-training.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -136,11 +140,9 @@ class GraphBuilder:
         kernel = (before.height, before.width)
         return self._append(Node("conv", (source,), 1, 1, channels, kernel, relu=relu, gain=gain))
 
-    def finish(self, classes: int) -> Graph:
-        """The graph, whose last node must be the logits."""
-        last = self.nodes[-1]
-        if (last.height, last.width, last.channels) != (1, 1, classes) or last.relu or last.kind != "conv":
-            raise InvalidGenotype("The last node of a network must be a linear layer of one logit per class.")
+    def logits(self, source: int, classes: int) -> Graph:
+        """The finished graph: a linear layer on all pixels of `source` gives one logit per class."""
+        self.dense(source, classes, gain=LOGIT_GAIN)
         return Graph(tuple(self.nodes))
 
     def _window(self, kind: Kind, source: int, channels: int, size: int, stride: int, relu: bool, gain: int) -> int:

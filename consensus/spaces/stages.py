@@ -76,8 +76,7 @@ class StagesV1(Space):
                     stride, last = _reduce(build, last, REDUCTIONS[stage.reduction])
                 last = _block(build, last, BLOCKS[stage.block], WIDTHS[stage.width], stride)
         last = _head(build, last, HEADS[canonical[-1]])
-        build.dense(last, shape.classes)
-        return build.finish(shape.classes)
+        return build.logits(last, shape.classes)
 
     def text(self, genotype: bytes) -> str:
         """For example `conv3-16 | stride: 2 x res3-24 | max: 1 x sep5-40 | mean`."""

@@ -1,0 +1,57 @@
+"""Evaluation: what the definition says, whatever the batch, the device and the other samples."""
+
+import random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consensus.exact import Model, evaluate, initial_state, quantise, reference
+from consensus.spaces import Graph, InputShape
+from consensus.spaces.graph import Node
+from tests.exact.helpers import random_dataset, random_graph, random_shape
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32))
+def test_evaluation_is_what_the_definition_says(seed):
+    rng = random.Random(seed)
+    shape = random_shape(rng)
+    graph, dataset = random_graph(rng, shape), random_dataset(rng, shape)
+    model = quantise(initial_state(graph, rng.randbytes(8)), graph)
+    split = dataset.train
+    # Labels that the network is right about, so that counts are not all near zero.
+    predicted = [
+        reference.forward(graph, sample[None], 0, model)[-1].values.ravel().argmax() for sample in split.samples
+    ]
+    labels = np.where(np.arange(len(split)) % 3 == 0, split.labels, predicted).astype(np.uint16)
+    truth = reference.evaluate(graph, model, split.samples, labels)
+    for batch, device in ((1, "cpu"), (5, "cpu"), (256, "cpu"), (7, "cpu64")):
+        assert evaluate(graph, model, split.samples, labels, device, batch) == truth
+
+
+def two_class(weights: list[list[int]]) -> tuple[Graph, Model]:
+    graph = Graph((Node("input", (), 1, 1, 2), Node("conv", (0,), 1, 1, len(weights[0]))))
+    return graph, Model((np.array(weights, dtype=np.int8),), (0,))
+
+
+def test_a_tie_is_not_correct():
+    samples = np.array([[[[1, 1]]], [[[1, 2]]], [[[2, 1]]]], dtype=np.uint8)
+    graph, model = two_class([[1, 0, -5], [0, 1, -5]])
+    assert evaluate(graph, model, samples, np.array([0, 0, 0], dtype=np.uint16)) == 1
+    assert evaluate(graph, model, samples, np.array([1, 1, 1], dtype=np.uint16)) == 1
+    assert reference.evaluate(graph, model, samples, np.array([1, 1, 1], dtype=np.uint16)) == 1
+
+
+def test_a_bright_sample_does_not_dim_the_others():
+    """With one exponent for the batch, the faint sample would be rounded to a tie."""
+    samples = np.array([[[[255, 255]]], [[[1, 0]]]], dtype=np.uint8)
+    graph, model = two_class([[1, 0], [0, 1]])
+    labels = np.array([0, 0], dtype=np.uint16)
+    assert evaluate(graph, model, samples, labels) == 1 == evaluate(graph, model, samples[1:], labels[1:])
+
+
+def test_no_samples_no_hits():
+    graph = random_graph(random.Random(1), InputShape(4, 4, 1, 2))
+    model = quantise(initial_state(graph, b""), graph)
+    assert evaluate(graph, model, np.zeros((0, 4, 4, 1), dtype=np.uint8), np.zeros(0, dtype=np.uint16)) == 0

@@ -1,0 +1,152 @@
+"""Whole training segments: fast path against the definition, golden digests, and what must not matter."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consensus.datasets import digits
+from consensus.exact import Recipe, Stopped, content_id, decode_model, initial_state, reference, run_segment, train
+from consensus.exact.engine import Engine
+from consensus.exact.training import Trainer
+from consensus.spaces import InputShape
+from tests.exact.helpers import SPACE, random_dataset, random_graph, random_shape
+
+SHORT = Recipe(steps=4, batch=6, segments=2)
+GOLDEN = {
+    # conv5-24 | stride: 2 x res3-16 | mean: 1 x conv3-24 | 2 x conv1-8 | quadrants
+    "010302050201010103030200000002": "1cc963b987b7360c8f8c7bd90139534f54cef140ad2477659ad99fd9fa8b7be9",
+    # conv3-16 | max: 3 x ressep5-24 | mean: 1 x conv5-12 | 1 x conv1-40 | max
+    "000203070302010201030100050001": "809f1186aba0cf81068cc86e4612c396d92033b5fc91989df0c2b61f0be0e481",
+    # conv3-8 | 2 x ressep3-8 | mean: 2 x sep5-16 | stride: 1 x conv3-24 | mean
+    "000002060000020402030101030100": "85c537e9c7171402329c22d77e8083241add60041eeee99e75823f40bcffd13a",
+}
+GOLDEN_RECIPE = Recipe(steps=16, batch=32, segments=2)
+
+
+@settings(deadline=None, max_examples=25, print_blob=True)
+@given(st.integers(0, 2**32))
+def test_segments_are_what_the_definition_says(seed):
+    rng = random.Random(seed)
+    shape = random_shape(rng)
+    graph, dataset = random_graph(rng, shape), random_dataset(rng, shape)
+    recipe = Recipe(4, rng.randint(1, 40), 2, rng.choice([1, 256, 1 << 15]))
+    key = rng.randbytes(32)
+    state = truth = initial_state(graph, key)
+    for index in range(2):
+        state = run_segment(graph, dataset, recipe, key, state, index)
+        truth = reference.run_segment(graph, dataset, recipe, key, truth)
+        assert state.encode() == truth.encode()
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**32))
+def test_float64_and_exponents_on_the_device_give_the_same(seed):
+    rng = random.Random(seed)
+    shape = random_shape(rng)
+    graph, dataset, key = random_graph(rng, shape), random_dataset(rng, shape), rng.randbytes(32)
+    start = initial_state(graph, key)
+    digest = run_segment(graph, dataset, SHORT, key, start, 0).digest()
+    assert run_segment(graph, dataset, SHORT, key, start, 0, "cpu64").digest() == digest
+    lazy = Trainer(graph, dataset, SHORT, key, "cpu")
+    lazy.engine = Engine(graph, "cpu", lazy=True)
+    assert lazy.run(start, 0, None, None).digest() == digest
+
+
+@pytest.mark.parametrize("genotype", GOLDEN)
+def test_golden_training(genotype):
+    dataset = digits()
+    result = train(SPACE.decode(bytes.fromhex(genotype), dataset.shape), dataset, GOLDEN_RECIPE, b"golden")
+    assert len(result.leaves) == GOLDEN_RECIPE.segments + 2
+    assert result.leaves[-1] == content_id(result.model)
+    assert content_id(b"".join(result.leaves)).hex() == GOLDEN[genotype]
+
+
+def test_threads_and_onednn_do_not_matter():
+    dataset = digits()
+    genotype = next(iter(GOLDEN))
+    graph = SPACE.decode(bytes.fromhex(genotype), dataset.shape)
+
+    def leaves() -> str:
+        return content_id(b"".join(train(graph, dataset, GOLDEN_RECIPE, b"golden").leaves)).hex()
+
+    torch.set_num_threads(2)
+    assert leaves() == GOLDEN[genotype]
+    torch.set_num_threads(1)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert leaves() == GOLDEN[genotype]
+
+
+def test_generators_of_torch_do_not_matter():
+    rng = random.Random(3)
+    shape = InputShape(8, 8, 1, 4)
+    graph, dataset = random_graph(rng, shape), random_dataset(rng, shape)
+    torch.manual_seed(1)
+    one = train(graph, dataset, SHORT, b"key")
+    torch.manual_seed(2)
+    assert train(graph, dataset, SHORT, b"key") == one
+    assert train(graph, dataset, SHORT, b"kez").leaves != one.leaves
+
+
+def test_train_is_its_segments():
+    dataset = digits()
+    graph = random_graph(random.Random(4), dataset.shape)
+    seen = []
+    result = train(graph, dataset, SHORT, b"key", on_step=seen.append)
+    assert seen == [1, 2, 3, 4]
+    state = initial_state(graph, b"key")
+    assert state.digest() == result.leaves[0]
+    for index in range(2):
+        state = run_segment(graph, dataset, SHORT, b"key", state, index)
+        assert state.digest() == result.leaves[index + 1]
+    model = decode_model(result.model, graph)
+    split = dataset.validation
+    assert reference.evaluate(graph, model, split.samples, split.labels) == result.validation_correct
+    assert result.validation_total == len(split)
+
+
+def test_training_stops_when_asked():
+    dataset = digits()
+    graph = random_graph(random.Random(4), dataset.shape)
+    steps = []
+    with pytest.raises(Stopped):
+        train(graph, dataset, SHORT, b"key", on_step=steps.append, should_stop=lambda: len(steps) == 3)
+    assert steps == [1, 2, 3]
+
+
+def test_what_does_not_fit_is_refused():
+    dataset = digits()
+    graph = random_graph(random.Random(4), dataset.shape)
+    state = initial_state(graph, b"key")
+    for index in (-1, 1, 2):
+        with pytest.raises(ValueError, match="not the start"):
+            run_segment(graph, dataset, SHORT, b"key", state, index)
+    with pytest.raises(ValueError, match="another shape"):
+        train(random_graph(random.Random(4), InputShape(8, 9, 1, 10)), dataset, SHORT, b"key")
+    with pytest.raises(ValueError, match="number of classes"):
+        train(random_graph(random.Random(4), InputShape(8, 8, 1, 9)), dataset, SHORT, b"key")
+
+
+BAD_RECIPES = [
+    (0, 1, 1),
+    (10, 1, 3),
+    (10, 0, 1),
+    (10, 5000, 1),
+    (10, 1, 0),
+    (1 << 21, 1, 1),
+    (600, 1, 300),
+    (1, 1, 1, 0),
+]
+
+
+@pytest.mark.parametrize("numbers", BAD_RECIPES)
+def test_bad_recipes_are_refused(numbers):
+    with pytest.raises(ValueError, match="recipe"):
+        Recipe(*numbers)
+
+
+def test_the_rate_falls_in_a_line_and_never_to_zero():
+    recipe = Recipe(steps=400, batch=1, segments=4, learning_rate=256)
+    assert [recipe.rate(step) for step in (0, 200, 399)] == [256, 128, 1]

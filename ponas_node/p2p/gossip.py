@@ -71,7 +71,8 @@ class Gossip:
             self._ask(kind, inventory.leave(session.key, _clock()))
 
     def refresh(self) -> None:
-        """Ask all peers for their pending transactions: we are level now, and ignored announcements until here."""
+        """Catch-up is over: tell of the tip, and ask for the pending transactions that we ignored until here."""
+        self.announce_block(self._host.chain.tip.id)
         for session in self._roster:
             session.send(m.GetPending())
 
@@ -80,11 +81,12 @@ class Gossip:
         self._untold[id] = None
 
     def announce_block(self, id: bytes) -> None:
-        """Tell the peers of a block, now."""
+        """Tell the peers of a block, now; the tip follows with the next tick. In catch-up it would be no news."""
+        if self.syncing:
+            return
         for session in self._roster:
             if self._items[m.Item.BLOCK].to_tell(session.key, [id]):
                 session.send(m.Announce(m.Item.BLOCK, (id,)))
-        self._tell_tip()
 
     def tick(self) -> None:
         """Flush announcements; look at deadlines."""

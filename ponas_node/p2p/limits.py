@@ -44,7 +44,6 @@ UNKNOWN = Limit(1024, 1, 5)
 BYTES = Limit(0, 32 << 20, 64 << 20)  # all frames of a peer together, in bytes
 
 MAX_FRAME = 1 + max(limit.most for limit in LIMITS.values())
-MAX_HANDSHAKE_FRAME = 1 + LIMITS[m.Goodbye].most
 
 
 class TokenBucket:

@@ -14,7 +14,7 @@ POINTS: dict[str, float] = {
     "out_of_place": 100,  # a handshake message after the handshake, or the reverse
     "bad_handshake": 34,
     "invalid_block": 100,  # announced only by who accepted it
-    "invalid_transaction": 20,
+    "invalid_transaction": 25,
     "bad_artifact": 100,  # hashes or chunks that do not lead to the id
     "bad_batch": 100,
     "false_tip": 20,  # claims a height, and has no blocks for it

@@ -17,7 +17,7 @@ from chain.rules import BlockContext, Rules
 from chain.side import SidePool
 from chain.state import EmptyState, Overlay, StateView
 from chain.store import Changes, Store, TipChange, corrupt, other_network
-from chain.tree import update
+from chain.tree import BrokenTree, update
 from chain.types import VERSION, Block, Header, Transaction, transactions_root
 from chain.verify import verify_store
 
@@ -102,7 +102,10 @@ class Chain:
         if header.height <= self.tip.height:
             self._side.add(block)
             return Outcome(Status.SIDE)
-        return self._switch(fork, branch)
+        try:
+            return self._switch(fork, branch)
+        except BrokenTree as error:
+            raise corrupt(self.store.path, f"the state tree has a hole ({error})") from error
 
     def _branch(self, block: Block) -> tuple[list[Block], Header]:
         """Blocks from the fork to `block`, oldest first, and the header on the best chain that they fork from."""

@@ -117,10 +117,12 @@ class _Update:
         self.nodes = nodes
         self.items = items
 
-    def run(self, depth: int, prefix: int, low: int, high: int) -> _Result:
-        """Apply items[low:high] to the place at `prefix`."""
+    def run(self, depth: int, prefix: int, low: int, high: int, old: bytes | None = None) -> _Result:
+        """Apply items[low:high] to the place at `prefix`, whose hash was `old` where the parent knows it."""
         key = node_key(depth, prefix)
-        node = self.nodes.get(key)
+        node = None if old == EMPTY else self.nodes.get(key)
+        if node is None and old is not None and old != EMPTY:
+            raise BrokenTree(f"no node at depth {depth}")
         if node is not None and node[0] == _INNER:
             return self._inner(key, node, depth, prefix, low, high)
         leaves = [item for item in self.items[low:high] if item[1] is not None]
@@ -151,9 +153,9 @@ class _Update:
         left: _Result = (old_left, None)
         right: _Result = (old_right, None)
         if low < middle:
-            left = self.run(depth + 1, prefix << 1, low, middle)
+            left = self.run(depth + 1, prefix << 1, low, middle, old_left)
         if middle < high:
-            right = self.run(depth + 1, prefix << 1 | 1, middle, high)
+            right = self.run(depth + 1, prefix << 1 | 1, middle, high, old_right)
         if left[0] == EMPTY and right[0] == EMPTY:
             self.nodes.delete(key)
             return EMPTY, None

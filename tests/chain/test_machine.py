@@ -206,4 +206,4 @@ TestChainMachine.settings = settings(max_examples=25, stateful_step_count=30, de
 
 @pytest.mark.long
 class TestChainMachineLong(ChainMachine.TestCase):
-    settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -127,6 +127,22 @@ def test_a_failed_write_changes_no_cache(tmp_path, monkeypatch):
         assert chain.verify() == []
 
 
+def test_a_hole_in_the_tree_is_the_databases_fault_not_the_blocks(tmp_path):
+    with Store(tmp_path / "db", NETWORK) as store:
+        chain = Chain(store, TestRules())
+        block = mint(chain, 1, transfer(USERS[0], 0, USERS[1].address, 5))
+        nodes = [key for key, _ in store.raw_iterate(layout.NODE)]
+    with plyvel.DB(str(tmp_path / "db")) as db:
+        for key in nodes[1:]:
+            db.delete(key)
+    with Store(tmp_path / "db", NETWORK) as store:
+        chain = Chain(store, TestRules())
+        for _ in range(2):
+            with pytest.raises(StoreError) as caught:
+                chain.add_block(block)
+            assert caught.value.code == "corrupt"
+
+
 def test_a_change_of_tip_connects_something(tmp_path):
     with Store(tmp_path / "db", NETWORK) as store, pytest.raises(ValueError, match="connects"):
         store.commit(TipChange((), (), {}, {}))

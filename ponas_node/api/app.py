@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ponas_node.api import blocks, explorer, search, status
 from ponas_node.api.errors import answer_errors
-from ponas_node.api.limits import ApiLimits, limit_rate
+from ponas_node.api.limits import LIMITS, ApiLimits, limit_rate
 from ponas_node.api.metrics import metrics
 from ponas_node.api.submit import SUBMISSIONS, Submissions
 from ponas_node.api.view import VIEW, NodeView
@@ -23,9 +23,10 @@ def create_app(
     """The HTTP API of the node behind `view`. `clock` (seconds, monotonic) paces the clients."""
     app = web.Application(
         client_max_size=limits.body_bytes,
-        middlewares=[answer_errors(limits.request_seconds), limit_rate(limits, clock)],
+        middlewares=[answer_errors, limit_rate(limits, clock)],
     )
     app[VIEW] = view
+    app[LIMITS] = limits
     app[SUBMISSIONS] = Submissions(view, limits.request_seconds / 2, limits.submissions)
     app.on_cleanup.append(_stop_submissions)
     for module in (status, blocks, search, explorer):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from chain.errors import Ignore, Invalid, Missing
 from chain.store import StoreError
@@ -65,18 +63,13 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def answer_errors(seconds: float) -> Middleware:
-    """Middleware: whatever a handler raises becomes JSON, and none may take longer than `seconds`."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            async with asyncio.timeout(seconds):
-                return await handler(request)
-        except Exception as error:
-            return error_response(_translate(request, error))
-
-    return middleware
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Middleware: whatever a handler raises becomes JSON."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        return error_response(_translate(request, error))
 
 
 def _translate(request: web.Request, error: Exception) -> ApiError:

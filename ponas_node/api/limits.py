@@ -16,7 +16,10 @@ from ponas_node.api.errors import ApiError, Handler, error_response
 
 @dataclass(frozen=True, slots=True)
 class ApiLimits:
-    """Limits of an API. A transaction's hex takes twice its size, so `body_bytes` must exceed twice the largest."""
+    """Limits of an API. `request_seconds`: how long a body may take to arrive, and a verdict to be waited for.
+
+    A transaction's hex takes twice its size, so `body_bytes` must exceed twice the largest.
+    """
 
     body_bytes: int = 256 << 10
     request_seconds: float = 10.0
@@ -26,6 +29,7 @@ class ApiLimits:
     submissions: int = 64
 
 
+LIMITS: web.AppKey[ApiLimits] = web.AppKey("limits", ApiLimits)
 DEFAULT_PAGE, LARGEST_PAGE = 20, 100
 _DEAR = 5.0  # tokens of a request that is checked, executed or sent from disk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from chain.keys import BadAddress, parse_address
 from ponas_node.api.errors import ApiError, sentence
-from ponas_node.api.limits import DEFAULT_PAGE, LARGEST_PAGE
+from ponas_node.api.limits import DEFAULT_PAGE, LARGEST_PAGE, LIMITS
 
 _NUMBER = re.compile(r"\d{1,19}", re.ASCII)
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -62,7 +63,11 @@ def page_size(request: web.Request) -> int:
 
 async def json_body(request: web.Request) -> dict[str, Any]:
     """The body, which must be a JSON object."""
-    data = await request.read()
+    try:
+        async with asyncio.timeout(request.app[LIMITS].request_seconds):
+            data = await request.read()
+    except TimeoutError as error:
+        raise ApiError(408, "timeout", "The body of the request took too long to arrive.") from error
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ import dataclasses
 import re
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,7 +125,7 @@ async def test_a_body_that_never_comes(view):
         reader, writer = await asyncio.open_connection(server.host, server.port)
         writer.write(b"POST /v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.readuntil(b"}}"), 5)
-        assert answer.startswith(b"HTTP/1.1 503") and b'"timeout"' in answer
+        assert answer.startswith(b"HTTP/1.1 408") and b'"timeout"' in answer
         writer.close()
 
 
@@ -202,3 +203,21 @@ async def test_long_and_odd_requests(client):
     assert (await client.get("/v1/blocks/" + "1" * 5000)).status == 400
     assert (await client.get("/v1/status", headers={"X": "y" * 100_000})).status == 400
     assert (await client.get("/v1/status")).status == 200
+
+
+async def test_other_components_may_keep_a_socket_open(view):
+    """A node's pool puts its own routes on this application; no limit of the API may cut its sockets."""
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        answer = web.WebSocketResponse()
+        await answer.prepare(request)
+        async for message in answer:
+            await answer.send_str(message.data)
+        return answer
+
+    app = create_app(view, dataclasses.replace(FREE, request_seconds=0.05))
+    app.add_routes([web.get("/pool", socket)])
+    async with TestClient(TestServer(app)) as client, client.ws_connect("/pool") as connection:
+        await asyncio.sleep(0.2)
+        await connection.send_str("still here")
+        assert await connection.receive_str(timeout=5) == "still here"

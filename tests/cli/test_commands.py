@@ -270,7 +270,8 @@ def test_publish_dry_run_sends_nothing(run, node):
     [
         ({"steps": None}, "missing steps"), ({"color": 1}, "unknown color"), ({"steps": "8"}, "steps"),
         ({"steps": 0}, "steps"), ({"batch": 1 << 60}, "batch"), ({"batch": 1 << 70}, "Task file"),
-        ({"name": ""}, "name"), ({"name": 5}, "name"), ({"name": [1]}, "name"), ({"bounty_per_epoch": 1.5}, "written as text"),
+        ({"name": ""}, "name"), ({"name": 5}, "name"), ({"name": [1]}, "name"),
+        ({"bounty_per_epoch": 1.5}, "written as text"),
         ({"bounty_per_epoch": "1,5"}, "bounty"), ({"epochs": 0}, "epochs"), ({"epochs": "1"}, "epochs"),
         ({"dataset": "nowhere.pnd"}, "cannot be read"), ({"dataset": ["x"]}, "dataset"),
         ({"dataset": "task.json"}, "dataset"), ({"dataset": "ab" * 32}, "dataset_bytes"),

@@ -82,7 +82,7 @@ class Node:
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it
         self._runner: web.AppRunner | None = None
-        self._added_routes: list[Callable[[web.Application], None]] = []
+        self.extra_routes: list[web.RouteDef] = []  # of services, on the API's port; before start
 
     # ---- life
 
@@ -114,10 +114,6 @@ class Node:
         await self.oracle.stop()
         self.store.close()
 
-    def add_routes(self, add: Callable[[web.Application], None]) -> None:
-        """Have `add` put more routes on the API; before `start`."""
-        self._added_routes.append(add)
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a part of the node: where it fails, the node stops."""
         task = asyncio.create_task(self._guard(work))
@@ -135,8 +131,7 @@ class Node:
 
     async def _start_api(self) -> None:
         app = create_app(self)
-        for add in self._added_routes:
-            add(app)
+        app.add_routes(self.extra_routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.config.api_host, self.config.api_port)

@@ -45,12 +45,11 @@ class PoolService:
             evaluate=self._evaluate,
             store_artifact=node.artifacts.put,
             clock=node.now,
-            network=node.network,
             key=key,
         )
         self.competitor = Competitor(node, key, self._candidates, self.pool.payouts_for)
         self._tasks: list[asyncio.Task[None]] = []
-        node.add_routes(lambda app: app.add_routes(self.server.routes()) and None)
+        node.extra_routes.extend(self.server.routes())
         node.tip_listeners.append(self._follow)
 
     async def start(self) -> None:
@@ -129,12 +128,13 @@ class SoloService:
         self.search = SoloSearch(
             self.executor,
             storage=NamespaceStorage(node.store.namespace(b"solo")),
-            artifacts_dir=node.artifacts.root,
+            artifacts=node.artifacts.root,
             store_artifact=node.artifacts.put,
             finder=key.address,
             rng=random.Random(secrets.randbits(256)),
         )
         self.competitor = Competitor(node, key, self._candidates, self._payouts)
+        self._work: Work | None = None  # what the search works on
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -148,23 +148,24 @@ class SoloService:
         await self.executor.stop()
 
     def _candidates(self, work: Work, limit: int) -> list[Candidate]:
-        return list(self.search.candidates(work, limit))
+        return self.search.candidates(limit) if work == self._work else []
 
     def _payouts(self, candidate: Candidate, limit: int) -> tuple[Payout, ...]:
         return (Payout(self._key.address, 1),)
 
     async def _search(self) -> None:
         """Search while there is work; begin anew where the work changes."""
-        current: Work | None = None
         running: asyncio.Task[None] | None = None
         try:
             while True:
                 work = self._node.work()
-                if work != current or (running is not None and running.done()):
+                if work != self._work:
                     if running is not None:
                         await _cancel([running])
-                    current = work
-                    running = None if work is None else asyncio.create_task(self.search.run(work))
+                    running, self._work = None, None
+                if work is not None and (running is None or running.done()):
+                    self.search.prepare(work)
+                    running, self._work = asyncio.create_task(self.search.run(work)), work
                 await asyncio.sleep(0.5)
         finally:
             if running is not None:

@@ -83,7 +83,7 @@ class Watcher:
             for output in coinbase["body"]["outputs"]:
                 name = self.names.get(output["address"], output["address"])
                 paid[name] = paid.get(name, 0) + int(output["amount"])
-            minter = self.names.get(block["minter_address"], block["minter_address"])
+            minter = self.names.get(block["minter_address"], str(block["minter_address"]))
             self.snapshot.payments = [*self.snapshot.payments, Payment(h, minter, paid)][-100:]
             if self.snapshot.first_member_payment is None and any(name.startswith("member") for name in paid):
                 self.snapshot.first_member_payment = float(self.snapshot.status[node]["time"])

@@ -21,6 +21,7 @@ from ponas_node.p2p.text import parse_endpoint
 
 log = logging.getLogger("ponas_node.p2p")
 _HOPELESS = ("self", "other_network", "other_genesis", "other_version")  # trying soon again cannot help
+_PATIENT = (*_HOPELESS, "banned")
 _EXPLORE = 1.0
 
 
@@ -43,6 +44,7 @@ class Dialler:
         self._client: aiohttp.ClientSession | None = None
         self._learned: dict[str, asyncio.Task[None]] = {}
         self._own: set[str] = set()
+        self._keys: dict[str, bytes] = {}  # of configured peers
 
     async def start(self) -> None:
         """Make ready to dial."""
@@ -62,19 +64,27 @@ class Dialler:
         if self._client is not None:
             await self._client.close()
 
+    def found(self, address: str, key: bytes) -> None:
+        """At this address answers the node with this key."""
+        if address in self._settings.peers:
+            self._keys[address] = key
+
     async def keep(self, address: str) -> None:
         """Stay connected to a configured peer. Never returns."""
         settings = self._settings
         backoff = Backoff(settings.backoff_first, settings.backoff_most, self._random)
         loop = asyncio.get_running_loop()
         while True:
+            if self._keys.get(address) in self._roster.sessions:  # it called us, or is known by another address as well
+                await asyncio.sleep(settings.backoff_first)
+                continue
             started = loop.time()
             try:
                 await self._dial(address)
                 if loop.time() - started >= settings.stable_after:
                     backoff.reset()
             except Refused as error:
-                if error.code in _HOPELESS:
+                if error.code in _PATIENT:
                     backoff.exhaust()
             except (OSError, aiohttp.ClientError, TimeoutError) as error:
                 log.info("cannot reach %s: %s", address, _reason(error))
@@ -120,7 +130,7 @@ class Dialler:
             socket = await client.ws_connect(
                 url,
                 timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.close_timeout),
-                max_msg_size=MAX_FRAME,
+                max_msg_size=MAX_FRAME + 1,
                 compress=0,
                 autoping=False,
             )

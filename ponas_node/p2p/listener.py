@@ -71,7 +71,7 @@ class Listener:
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            timeout=self._settings.close_timeout, compress=False, max_msg_size=MAX_FRAME, autoping=False
+            timeout=self._settings.close_timeout, compress=False, max_msg_size=MAX_FRAME + 1, autoping=False
         )
         if not socket.can_prepare(request):
             return web.Response(status=426, text="This is the p2p port of a ponas node; it speaks WebSocket only.\n")

@@ -205,6 +205,8 @@ class Network:
             reason = self._roster.banned(hello.key)
             if reason is not None:
                 raise Refused("banned", reason)
+            if dialled:
+                self._dialler.found(address, hello.key)
             old = self._roster.sessions.get(hello.key)
             if dialled and old is not None and old.dialled:
                 raise Refused("duplicate", "there is a connection between us already")

@@ -17,6 +17,7 @@ from ponas_node.p2p.text import clean, is_loopback
 
 log = logging.getLogger("ponas_node.p2p")
 _REFUSALS = 16
+_REPEATED = 10.0  # seconds in which the same host and code are logged once
 
 
 class Roster:
@@ -100,13 +101,14 @@ class Roster:
             self.standing.ban(host, f"{code}: {clean(text)}", now)
 
     def refuse(self, address: str, code: str, reason: str) -> None:
-        """Remember and log a refusal; one that repeats itself only once."""
-        reason = clean(reason)
-        last = next((old for old in self.refusals if (old.address, old.code) == (address, code)), None)
+        """Remember and log a refusal. A host that comes again and again fills neither the memory nor the log."""
+        reason, now = clean(reason), self._wall()
+        name = (address.rpartition(":")[0], code)
+        last = next((old for old in self.refusals if (old.address.rpartition(":")[0], old.code) == name), None)
         if last is not None:
             self.refusals.remove(last)
-        self.refusals.append(Refusal(address, code, reason, self._wall()))
-        level = logging.DEBUG if last is not None and last.reason == reason else logging.WARNING
+        self.refusals.append(Refusal(address, code, reason, now))
+        level = logging.DEBUG if last is not None and now - last.at < _REPEATED else logging.WARNING
         log.log(level, "no connection with %s (%s): %s", address, code, reason)
 
 

@@ -123,7 +123,7 @@ class Session:
                     self._fail(error)
             self.close("closed", "the connection was closed")
         finally:
-            self.close("stopping", "the node stops")
+            self.close("error", "an error of the node that you were connected to")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

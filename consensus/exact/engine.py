@@ -44,14 +44,19 @@ class Engine:
         self.graph = graph
         self.device, self.dtype = torch_device(device)
         self.lazy = self.device.type != "cpu" if lazy is None else lazy
+        self._exponents: dict[int, Tensor] = {}
         self.shapes = graph.weight_shapes
         self.sites = 2 * len(graph.nodes)
         self.layers = {index: self.exponent(exponent) for index, exponent in layer_exponents(graph).items()}
         self.exp_table = torch.tensor(EXP_TABLE, device=self.device)
 
     def exponent(self, value: int) -> Exponent:
-        """An exponent in the form in which this engine computes with exponents."""
-        return torch.tensor(value, dtype=torch.int32, device=self.device) if self.lazy else value
+        """An exponent in the form that this engine computes with. Kept, because a copy to a device waits for it."""
+        if not self.lazy:
+            return value
+        if value not in self._exponents:
+            self._exponents[value] = torch.tensor(value, dtype=torch.int32, device=self.device)
+        return self._exponents[value]
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """Integers as a float tensor of the device."""
@@ -72,8 +77,11 @@ class Engine:
         return weights
 
     def forward(self, samples: Tensor, exponent: int, weights: Weights, per_sample: bool) -> Activations:
-        """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums."""
-        done = Activations()
+        """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums.
+
+        `per_sample`: an exponent for each sample, as evaluation has it; nothing is kept for `backward`.
+        """
+        done, keep = Activations(), not per_sample
         value, power = fast.requantise(samples, self.exponent(exponent), False, per_sample)
         done.values.append(value)
         done.exponents.append(power)
@@ -83,8 +91,10 @@ class Engine:
             value, power = done.values[source], done.exponents[source]
             if node.kind == "conv":
                 layer, scale = weights[index]
-                done.columns[index] = fast.gather(value, node)
-                value, power = fast.conv(done.columns[index], layer, node), power + scale
+                columns = fast.gather(value, node)
+                if keep:
+                    done.columns[index] = columns
+                value, power = fast.conv(columns, layer, node), power + scale
             elif node.kind == "depthwise":
                 layer, scale = weights[index]
                 value, power = fast.depthwise(value, layer, node), power + scale

@@ -9,6 +9,19 @@ from consensus.exact.engine import Engine
 from consensus.exact.model import Model
 from consensus.spaces.graph import Graph
 
+MAX_ELEMENTS = 1 << 25
+"""No tensor of an evaluation has more elements (but for a single sample that needs more): 128 MiB of float32."""
+
+
+def widest(graph: Graph) -> int:
+    """Elements per sample of the largest tensor of a forward pass, gathered windows included."""
+    found = 1
+    for index, node in enumerate(graph.nodes):
+        shape = graph.weight_shape(index)
+        rows = shape[0] if shape is not None and node.kind == "conv" else 1
+        found = max(found, node.height * node.width * max(node.channels, rows))
+    return found
+
 
 def evaluate(
     graph: Graph, model: Model, samples: np.ndarray, labels: np.ndarray, device: str = "cpu", batch: int = 256
@@ -16,8 +29,15 @@ def evaluate(
     """Number of samples whose true class has a logit strictly greater than every other.
 
     `samples`: uint8 or int8 (count, height, width, channels). `labels`: (count,). Every sample carries exponents of its
-    own, so the prediction for it does not depend on the others.
+    own, so the prediction for it does not depend on the others. `batch` is lowered for large networks, to bound memory.
+    Raises ValueError if the samples or labels do not fit the graph.
     """
+    first = graph.nodes[0]
+    if samples.shape != (len(labels), first.height, first.width, first.channels):
+        raise ValueError("The samples do not have the shape that the network was decoded for.")
+    if len(labels) and int(labels.max()) >= graph.classes:
+        raise ValueError("A label is not below the number of classes.")
+    batch = max(1, min(batch, MAX_ELEMENTS // widest(graph)))
     engine = Engine(graph, device, lazy=True)
     with torch.inference_mode():
         weights = engine.load(model)

@@ -3,10 +3,11 @@
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.exact import Model, evaluate, initial_state, quantise, reference
+from consensus.exact import Model, evaluate, evaluation, initial_state, quantise, reference
 from consensus.spaces import Graph, InputShape
 from consensus.spaces.graph import Node
 from tests.exact.helpers import random_dataset, random_graph, random_shape
@@ -49,6 +50,37 @@ def test_a_bright_sample_does_not_dim_the_others():
     graph, model = two_class([[1, 0], [0, 1]])
     labels = np.array([0, 0], dtype=np.uint16)
     assert evaluate(graph, model, samples, labels) == 1 == evaluate(graph, model, samples[1:], labels[1:])
+
+
+def test_large_networks_are_evaluated_in_small_batches(monkeypatch):
+    rng = random.Random(6)
+    shape = InputShape(8, 8, 1, 5)
+    graph, dataset = random_graph(rng, shape), random_dataset(rng, shape)
+    model = quantise(initial_state(graph, b"x"), graph)
+    samples, labels = dataset.train.samples, dataset.train.labels
+    whole = evaluate(graph, model, samples, labels)
+    sizes = []
+    forward = evaluation.Engine.forward
+
+    def spy(engine, batch, *rest, **named):
+        sizes.append(len(batch))
+        return forward(engine, batch, *rest, **named)
+
+    monkeypatch.setattr(evaluation.Engine, "forward", spy)
+    monkeypatch.setattr(evaluation, "MAX_ELEMENTS", 3 * evaluation.widest(graph) + 1)
+    assert evaluate(graph, model, samples, labels) == whole
+    assert max(sizes) == 3 and sum(sizes) == len(samples)
+
+
+def test_what_does_not_fit_is_refused():
+    graph = random_graph(random.Random(1), InputShape(4, 4, 1, 2))
+    model = quantise(initial_state(graph, b""), graph)
+    samples, labels = np.zeros((2, 4, 4, 1), dtype=np.uint8), np.array([0, 2], dtype=np.uint16)
+    with pytest.raises(ValueError, match="label"):
+        evaluate(graph, model, samples, labels)
+    for bad in (samples[:1], samples[:, :3], samples[..., 0]):
+        with pytest.raises(ValueError, match="shape"):
+            evaluate(graph, model, bad, labels)
 
 
 def test_no_samples_no_hits():

@@ -64,6 +64,7 @@ def test_golden_training(genotype):
     assert content_id(b"".join(result.leaves)).hex() == GOLDEN[genotype]
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
 def test_threads_and_onednn_do_not_matter():
     dataset = digits()
     genotype = next(iter(GOLDEN))

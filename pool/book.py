@@ -43,8 +43,8 @@ class Book:
         elif isinstance(entry, RoundEntry):
             self.rounds[entry.epoch] = entry.credits
             self._decided.discard(entry.epoch)
-            for epoch in [epoch for epoch in self.rounds if epoch < entry.epoch - KEPT]:
-                del self.rounds[epoch]
+            for epoch in [epoch for epoch in self._decided if epoch < entry.epoch - KEPT]:
+                self.rounds.pop(epoch, None)
         elif isinstance(entry, PaidEntry):
             self.results.add(entry.result)
             self.recent.append(entry)
@@ -86,7 +86,7 @@ class Book:
     def debits(self, epoch: int) -> tuple[Credit, ...]:
         """What a result of `epoch` pays off: the round's points for the first result, nothing for further ones.
 
-        A round that was given up as void and is paid after all is still debited: members then owe until they earn more.
+        A round that was declared void and is paid after all is still debited: members then owe until they earn more.
         """
         return () if epoch in self._settled else self.rounds.get(epoch, ())
 

@@ -20,7 +20,6 @@ from pool.records import (
     Entry,
     PaidEntry,
     RefutedEntry,
-    RejectionRecord,
     RoundEntry,
     Share,
     ShareEntry,
@@ -53,7 +52,6 @@ class PoolSettings:
     least_subspaces: int = 8
     starting_points: int = 16
     works_kept: int = 8
-    round_patience: int = 8  # epochs after which a round that nobody decided counts as void
     strategy: Strategy = field(default_factory=Evolution)
 
 
@@ -101,9 +99,6 @@ class Pool:
         if self.work is None or WorkRecord.of(self.work) != record:
             changed = self.work is None or self.work.id != work.id
             self._append(WorkEntry(milliseconds(now), record), self.leases.clear() if changed else [])
-        for epoch in list(self.book.open_rounds):
-            if epoch < work.epoch - self.settings.round_patience:
-                self._append(VoidEntry(epoch))
 
     def candidates(self, limit: int) -> list[Candidate]:
         """The best verified results of the current work, best first."""
@@ -305,8 +300,8 @@ class Pool:
         return self.work
 
     def _keep(self, share: Share, refused: ShareRefused, now: float) -> None:
-        record = RejectionRecord(milliseconds(now), share.id, share.genotype, refused.code, str(refused)[:500])
-        self.rejections.add(share.address, record)
+        reason = str(refused)[:500]
+        self.rejections.add(share.address, milliseconds(now), share.id, share.genotype, refused.code, reason)
 
     def _epoch_of(self, candidate: Candidate) -> int:
         for work, archive in reversed(self.archives.values()):

@@ -18,7 +18,7 @@ Prefix = Annotated[bytes, Size(0, 256)]
 
 def milliseconds(seconds: float) -> int:
     """Unix time as records hold it."""
-    return int(seconds * 1000)
+    return round(seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,9 @@ class LeaseRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class RejectionRecord(Record):
-    """A share that was refused, and why."""
+    """A share that was refused, and why. `number` counts the member's rejections."""
 
+    number: U64
     at: U64
     share: Hash
     genotype: Genotype

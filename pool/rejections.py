@@ -6,7 +6,7 @@ from collections import deque
 
 from chain.errors import BadEncoding
 from pool.records import RejectionRecord
-from pool.storage import Storage
+from pool.storage import Storage, Writes
 
 PREFIX = b"r"
 PER_MEMBER = 32
@@ -18,30 +18,35 @@ class RejectionLog:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._kept: dict[bytes, deque[tuple[int, RejectionRecord]]] = {}
-        found: list[tuple[bytes, int, RejectionRecord]] = []
+        self._kept: dict[bytes, deque[RejectionRecord]] = {}
+        found: list[tuple[bytes, RejectionRecord]] = []
         for key, value in storage.iterate(PREFIX):
             try:
-                found.append((key[1:21], key[21], RejectionRecord.decode(value)))
-            except (BadEncoding, IndexError):
+                found.append((key[1:21], RejectionRecord.decode(value)))
+            except BadEncoding:
                 storage.delete(key)  # a courtesy to members: not worth refusing to start for
-        for address, slot, record in sorted(found, key=lambda item: item[2].at):
-            self._of(address).append((slot, record))
+        for address, record in sorted(found, key=lambda item: (item[1].at, item[1].number)):
+            self._of(address).append(record)
 
-    def add(self, address: bytes, record: RejectionRecord) -> None:
+    def add(self, address: bytes, at: int, share: bytes, genotype: bytes, code: str, reason: str) -> None:
         """Keep a rejection, in place of the member's oldest one where there are too many."""
         kept = self._of(address)
-        slot = (kept[-1][0] + 1) % PER_MEMBER if kept else 0
-        kept.append((slot, record))
+        record = RejectionRecord(kept[-1].number + 1 if kept else 0, at, share, genotype, code, reason)
+        kept.append(record)
         self._kept[address] = self._kept.pop(address)
-        self._storage.put(PREFIX + address + bytes([slot]), record.encode())
+        changes: Writes = [(_key(address, record), record.encode())]
         if len(self._kept) > MEMBERS:
             oldest = next(iter(self._kept))
-            self._storage.write([(PREFIX + oldest + bytes([slot]), None) for slot, _ in self._kept.pop(oldest)])
+            changes += [(_key(oldest, old), None) for old in self._kept.pop(oldest)]
+        self._storage.write(changes)
 
     def of(self, address: bytes) -> list[RejectionRecord]:
         """A member's rejections, latest first."""
-        return [record for _, record in reversed(self._kept.get(address, ()))]
+        return list(reversed(self._kept.get(address, ())))
 
-    def _of(self, address: bytes) -> deque[tuple[int, RejectionRecord]]:
+    def _of(self, address: bytes) -> deque[RejectionRecord]:
         return self._kept.setdefault(address, deque(maxlen=PER_MEMBER))
+
+
+def _key(address: bytes, record: RejectionRecord) -> bytes:
+    return PREFIX + address + bytes([record.number % PER_MEMBER])

@@ -61,14 +61,14 @@ async def answer(link, kind):
 
 
 async def test_two_members_share_the_search_without_overlap(site, tmp_path):
-    executors = [FakeExecutor(), FakeExecutor(slots=2)]
+    executors = {A: FakeExecutor(), B: FakeExecutor(slots=2)}
     members = [
-        PoolMember(site.url, member, tmp_path / str(i), executors[i], backoff=BACKOFF)
-        for i, member in enumerate((A, B))
+        PoolMember(site.url, member, tmp_path / str(i), executor, backoff=BACKOFF)
+        for i, (member, executor) in enumerate(executors.items())
     ]
     async with running(*members):
         await until(lambda: all(member.state.accepted >= 10 for member in members))
-    first, second = (set(executor.trained) for executor in executors)
+    first, second = (set(executor.trained) for executor in executors.values())
     assert not first & second
     assert len(site.evaluated) == len(set(site.evaluated))
     for member, signer in zip(members, (A, B), strict=True):
@@ -94,8 +94,6 @@ async def test_pool_killed_and_restarted_keeps_every_acknowledged_share(tmp_path
         for round_ in range(1, 4):
             await until(lambda wanted=4 * round_: all(member.state.accepted >= wanted for member in members))
             await site.stop()
-            acknowledged = {member.state.pool: member.state.accepted for member in members}
-            print("acknowledged", acknowledged)
             storage = storage.copy()
             site.pool = new_pool(storage)
             for member, signer in zip(members, (A, B), strict=True):
@@ -110,15 +108,11 @@ async def test_pool_killed_and_restarted_keeps_every_acknowledged_share(tmp_path
 
 
 async def test_a_miner_that_was_killed_sends_its_share_after_the_restart(site, tmp_path):
-    await site.stop()
-    site.server = None
-    member = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(), backoff=BACKOFF)
-    await site.start(real_work())
-
     async def never(work, genotype, model):
         await asyncio.sleep(3600)
 
     site.server._evaluate = never
+    member = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(), backoff=BACKOFF)
     async with running(member):
         await until(lambda: member.state.trained >= 1)
     assert len(list((tmp_path / "m" / "outbox").iterdir())) >= 1
@@ -147,12 +141,11 @@ async def test_a_new_epoch_stops_the_training_of_the_last(site, tmp_path):
     member = PoolMember(site.url, A, tmp_path / "m", slow, backoff=BACKOFF)
     async with running(member):
         await until(lambda: member.state.slots and member.state.slots[0].genotype)
-        before = member.state.slots[0].genotype
         slow.seconds = 0.01
         site.server.set_work(real_work(2))
         await until(lambda: member.state.accepted >= 1)
         assert member.state.epoch == 2
-        assert before not in [share.genotype for share in site.pool.archives[site.pool.work.id][1]] or slow.trained
+        assert len(slow.trained) == member.state.trained
         site.server.set_work(None)
         await until(lambda: member.state.epoch is None)
 
@@ -293,11 +286,11 @@ async def test_shares_by_hand(site):
 
 
 async def test_the_pool_must_prove_its_key(site, monkeypatch):
-    monkeypatch.setattr("pool.messages.welcome_digest", lambda *parts: bytes(32))
-    real = messages.welcome_digest
-    assert real
+    class Impostor:
+        public, sign = B.public, A.sign
+
+    monkeypatch.setattr(site.server, "key", Impostor())
     async with aiohttp.ClientSession() as http:
-        monkeypatch.setattr(site.server, "key", type("Wrong", (), {"public": B.public, "sign": A.sign})())
         with pytest.raises(LinkError, match="does not hold the key"):
             await link_to(site, http)
 

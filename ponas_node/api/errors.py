@@ -22,7 +22,7 @@ _HTTP_CODES = {
     413: ("too_large", "The body of the request is too large."),
     415: ("bad_request", "The body must be JSON."),
 }
-_BUSY = {"pool_full": 503, "missing_facts": 503, "syncing": 503}
+_BUSY = frozenset({"pool_full", "missing_facts", "fact_unavailable", "unsettled", "syncing"})
 
 
 class ApiError(Exception):
@@ -53,7 +53,7 @@ def refusal(error: Invalid) -> ApiError:
     if isinstance(error, Missing):
         message = "The node must first fetch or check the data that this transaction names; send it again in a while."
         return ApiError(503, error.code, message, retry_after=5)
-    status = _BUSY.get(error.code, 409 if isinstance(error, Ignore) else 400)
+    status = 503 if error.code in _BUSY else 409 if isinstance(error, Ignore) else 400
     return ApiError(status, error.code, sentence(str(error)), retry_after=5 if status == 503 else None)
 
 

@@ -10,11 +10,12 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from chain.encoding import Address, Amount, PublicKey, Record, Size
+from chain.encoding import AMOUNT_MAX, Address, Amount, PublicKey, Record, Size
 from chain.errors import BadEncoding
 from chain.hashing import digest
 from chain.keys import BadAddress, address_text, parse_address
 from chain.parameters import LedgerParameters
+from chain.types import MAX_COINBASE_OUTPUTS
 from consensus.parameters import ConsensusParameters
 from consensus.types import TaskSpec
 
@@ -50,6 +51,19 @@ class Genesis(Record):
     bootstrap: Annotated[tuple[PublicKey, ...], Size(1, 256)]
     tasks: Annotated[tuple[BuiltInTask, ...], Size(1, 64)]
 
+    def check(self) -> None:
+        """Raise ValueError where the numbers do not fit together."""
+        self.consensus.check()
+        if self.ledger.halving_blocks < 1 or self.ledger.coinbase_maturity < 1:
+            raise ValueError("halving_blocks and coinbase_maturity must be at least 1")
+        bounties = sum(task.epochs * task.spec.bounty_per_epoch for task in self.tasks)
+        first = sum(allocation.amount for allocation in self.allocations) + bounties
+        if first + 2 * self.ledger.subsidy * self.ledger.halving_blocks > AMOUNT_MAX:
+            raise ValueError(f"there could come to be more than {AMOUNT_MAX} units")
+        tables = (self.consensus.seats + 1) * self.consensus.payout_entries
+        if tables + self.consensus.commits_per_epoch > MAX_COINBASE_OUTPUTS:
+            raise ValueError(f"a settling coinbase could need more than {MAX_COINBASE_OUTPUTS} outputs")
+
     @property
     def network(self) -> bytes:
         """32-byte network id."""
@@ -65,7 +79,7 @@ class Genesis(Record):
         try:
             raw = json.loads(text)
             genesis = cls.decode(_rebuild(cls, raw).encode())
-            genesis.consensus.check()
+            genesis.check()
         except (ValueError, TypeError, KeyError, OverflowError, BadEncoding, BadAddress) as error:
             raise BadGenesis(f"genesis file: {error}") from error
         return genesis

@@ -40,7 +40,7 @@ class ConsensusRules:
     """Implements `chain.rules.Rules` for one network. `facts` answers what costs work to know."""
 
     def __init__(self, genesis: Genesis, facts: Facts) -> None:
-        genesis.consensus.check()
+        genesis.check()
         self.config = genesis
         self.network = genesis.network
         self.parameters = genesis.ledger

@@ -94,7 +94,8 @@ class Competitor:
     async def step(self) -> None:
         """Do what is due now."""
         node, parameters = self._node, self._node.genesis.consensus
-        epoch, slot = records.current_epoch(node.chain.state), node.slot()
+        epoch = records.current_epoch(node.chain.state)
+        slot = max(node.slot(), node.chain.tip.slot + 1)  # of the next block, the first that could carry anything
         if epoch.number != parameters.epoch_of(slot) or node.sync_status()["syncing"]:
             return
         phase = parameters.phase(slot)

@@ -86,6 +86,11 @@ def check_dataset(progress: Progress, fact_bytes: bytes, artifacts: str) -> int:
     return TRUE if fits else FALSE
 
 
+def warm_up(progress: Progress, device: str) -> str:
+    """Load torch and test the device; answers the device that will be used."""
+    return _device(device)
+
+
 def check_beacon(progress: Progress, fact_bytes: bytes) -> int:
     """Establish a BeaconFact."""
     from consensus import vdf
@@ -131,5 +136,5 @@ def _recipe(spec: TaskSpec) -> Any:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (train, validate, score, check_dataset, check_beacon, prove_beacon)
+    job.__name__: job for job in (train, validate, score, warm_up, check_dataset, check_beacon, prove_beacon)
 }

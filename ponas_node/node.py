@@ -21,6 +21,7 @@ from chain.store import Store
 from chain.types import Block, Transaction
 from consensus import records
 from consensus.datasets import HEADER
+from consensus.facts import DatasetFact
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.api import create_app
@@ -32,6 +33,7 @@ from ponas_node.minter import Minter
 from ponas_node.oracle import FOR_BLOCK, FOR_MEMPOOL, Oracle
 from ponas_node.p2p.network import Network, NetworkSettings
 from ponas_node.prover import Prover
+from ponas_node.worker import WorkerDied, WorkerError
 from pool.work import Work, validation_samples
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ class Node:
         provide_built_in(self.genesis, self.artifacts)
         await self.p2p.start()
         await self._start_api()
+        self.spawn(self._warm_up())
         if self.config.prover_delay >= 0:
             self.spawn(self.prover.run())
         if self.minter is not None:
@@ -125,9 +128,18 @@ class Node:
             await work
         except asyncio.CancelledError:
             raise
-        except Exception:
-            log.critical("%s: a part of the node failed; it stops here", self.config.label, exc_info=True)
+        except Exception as error:
+            expected = isinstance(error, WorkerError | WorkerDied)  # says all there is to say
+            log.critical("%s: the node stops: %s", self.config.label, error, exc_info=not expected)
             self.failed.set()
+
+    async def _warm_up(self) -> None:
+        """Test the device before it is needed, and fetch the datasets of the genesis that could not be built here."""
+        device = await self.oracle.warm_up()
+        log.info("%s: evaluates on %s", self.config.label, device)
+        for task in self.genesis.tasks:
+            with contextlib.suppress(Invalid):
+                await self.oracle.establish(DatasetFact(task.spec), FOR_MEMPOOL)
 
     async def _start_api(self) -> None:
         app = create_app(self)

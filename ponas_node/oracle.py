@@ -19,6 +19,7 @@ from ponas_node.worker import Worker, WorkerDied, WorkerError
 log = logging.getLogger(__name__)
 FOR_BLOCK, FOR_MEMPOOL, FOR_OWN_SEARCH = 0, 1, 2
 _TIMEOUT = 60.0
+_WARM_UP_TIMEOUT = 300.0
 
 
 class Unavailable(Ignore):
@@ -80,6 +81,14 @@ class Oracle:
             self._pending[key] = task
             task.add_done_callback(lambda _: self._pending.pop(key, None))
         return await asyncio.shield(task)
+
+    async def warm_up(self) -> str:
+        """Start the worker and test its device, so that the first reveal need not wait; answers the device in use.
+
+        Raises WorkerError (InexactDevice) where the device is refused, WorkerDied where the test did not end.
+        """
+        async with self._queue.at(FOR_BLOCK):
+            return str(await self._worker.call("warm_up", self._device, timeout=_WARM_UP_TIMEOUT))
 
     async def stop(self) -> None:
         """Give up everything under way."""

@@ -104,7 +104,7 @@ async def _watch(
             while not interrupted.is_set():
                 snapshot = await watcher.poll(session)
                 if live is not None:
-                    live.update(render(snapshot, layout, parameters, supervisor.restarts))
+                    live.update(render(snapshot, layout, parameters, supervisor.restarts, watcher.names))
                 else:
                     line = _print_progress(console, watcher, line)
                 if last_slot is not None and parameters.slot_at(time.time()) >= last_slot:

@@ -23,11 +23,13 @@ _EXPLAINED = {
 }
 
 
-def render(snapshot: Snapshot, layout: Layout, parameters: ConsensusParameters, restarts: dict[str, int]) -> Group:
-    """The whole screen."""
+def render(
+    snapshot: Snapshot, layout: Layout, parameters: ConsensusParameters, restarts: dict[str, int], names: dict[str, str]
+) -> Group:
+    """The whole screen. `names` gives participants' names by address."""
     parts: list[RenderableType] = [_head(snapshot, parameters)]
-    parts.append(Columns([_nodes(snapshot, restarts), _seats(snapshot)]))
-    parts.append(Columns([_pool(snapshot), _payments(snapshot)]))
+    parts.append(Columns([_nodes(snapshot, restarts), _seats(snapshot, names)]))
+    parts.append(Columns([_pool(snapshot, names), _payments(snapshot)]))
     parts.append(Text(f"Explorer {layout.url('node1')}/   API {layout.url('node1')}/v1/status   Logs {layout.root}/logs"))
     parts.append(Text("Ctrl-C stops everything; the next start goes on from here.", style="dim"))
     return Group(*parts)
@@ -48,7 +50,7 @@ def _head(snapshot: Snapshot, parameters: ConsensusParameters) -> Panel:
     )  # fmt: skip
     explained = Text(_EXPLAINED.get(phase, ""), style="italic")
     bar = ProgressBar(total=parameters.epoch_slots, completed=done)
-    return Panel(Group(line, explained, bar, _best(snapshot)), title="ponas testnet")
+    return Panel(Group(line, explained, _best(snapshot), bar), title="ponas testnet")
 
 
 def _best(snapshot: Snapshot) -> Text:
@@ -77,26 +79,28 @@ def _nodes(snapshot: Snapshot, restarts: dict[str, int]) -> Table:
     return table
 
 
-def _seats(snapshot: Snapshot) -> Table:
-    names: dict[str, int] = {}
+def _seats(snapshot: Snapshot, names: dict[str, str]) -> Table:
+    held: dict[str, int] = {}
     for seat in snapshot.seats:
-        names[seat["owner"]] = names.get(seat["owner"], 0) + 1
+        held[seat["owner"]] = held.get(seat["owner"], 0) + 1
     table = Table("owner", "seats", title=f"Seats ({len(snapshot.seats)})")
-    for owner, count in sorted(names.items(), key=lambda item: -item[1]):
-        table.add_row(owner[:14] + "…", "█" * count)
+    for owner, count in sorted(held.items(), key=lambda item: -item[1]):
+        table.add_row(names.get(owner, _short(owner)), "█" * count)
     return table
 
 
-def _pool(snapshot: Snapshot) -> Table:
-    table = Table("member", "shares", "points", "best", title="Pool")
-    for member in snapshot.pool.get("members", []):
-        table.add_row(
-            str(member.get("address", ""))[:14] + "…",
-            str(member.get("accepted", "")),
-            str(member.get("points", "")),
-            str(member.get("best", "")),
-        )
+def _pool(snapshot: Snapshot, names: dict[str, str]) -> Table:
+    pool = snapshot.pool
+    results = f"{pool.get('results', 0)} results, {pool.get('leases', 0)} leases"
+    table = Table("member", "shares", "points", "of them paid", title=f"Pool ({results})")
+    for member in pool.get("member_list", []):
+        row = [names.get(member["address"], _short(member["address"])), *(str(member[name]) for name in ("shares", "earned", "paid"))]
+        table.add_row(*row)
     return table
+
+
+def _short(address: str) -> str:
+    return address[:14] + "…"
 
 
 def _payments(snapshot: Snapshot) -> Table:

@@ -33,7 +33,7 @@ Addresses
 
 Misbehaviour (`scoring.py`)
     Points per misdeed, which fade with time; at 100 the peer is dropped and its key and address are banned for a while.
-    Whoever sends faster than the table allows is read more slowly, and only cut off where that goes on.
+    Whoever sends faster than the table allows is read more slowly; only gross excess costs points as well.
 """
 
 from ponas_node.p2p.errors import PortInUse, Refused

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from chain.artifact import CHUNK, chunk_count, id_of_chunks
 from ponas_node.p2p import messages as m
-from ponas_node.p2p.errors import Misbehaviour, RequestFailed
+from ponas_node.p2p.errors import Misbehaviour, RequestFailed, TimedOut
 from ponas_node.p2p.host import Host
 from ponas_node.p2p.roster import Roster
 from ponas_node.p2p.session import Session
@@ -154,7 +154,8 @@ class Fetcher:
         except Misbehaviour as error:
             self._roster.blame(session.key, error.code, str(error))
         except RequestFailed as error:
-            self._roster.blame(session.key, "stalled", str(error))
+            if isinstance(error, TimedOut):
+                self._roster.blame(session.key, "stalled", str(error))
         except _NotThere:
             pass
         return False

@@ -100,7 +100,7 @@ class Dialler:
             if not room or len(self._learned) >= self._settings.learned_peers:
                 continue
             taken = {*self._settings.peers, *self._learned, *self._own}
-            taken.update(session.address for session in self._roster)
+            taken.update(session.reachable or "" for session in self._roster)
             address = self._book.pick(asyncio.get_running_loop().time(), taken)
             if address is not None and self._roster.banned(parse_endpoint(address)[0]) is None:
                 task = self._learned[address] = asyncio.create_task(self._try(address))

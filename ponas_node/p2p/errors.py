@@ -31,3 +31,7 @@ class Misbehaviour(Exception):
 
 class RequestFailed(Exception):
     """A request that was not answered: the peer took too long or left."""
+
+
+class TimedOut(RequestFailed):
+    """A request that was not answered in time, by a peer that is still there."""

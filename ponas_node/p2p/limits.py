@@ -11,38 +11,39 @@ from ponas_node.p2p import messages as m
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`most` bytes of payload; `rate` frames per second in the long run, `burst` at once."""
+    """`most` bytes of payload; `rate` frames per second in the long run, `burst` at once.
+
+    Without a rate: comes only when asked for, so that our own asking sets the pace, and otherwise costs points.
+    """
 
     most: int
-    rate: float
-    burst: float
+    rate: float | None = None
+    burst: float = 0
 
 
 LIMITS: dict[type[Record], Limit] = {
-    m.Hello: Limit(512, 0.01, 1),  # once; the handshake sees to it
-    m.Auth: Limit(128, 0.01, 1),
-    m.Goodbye: Limit(1200, 1, 1),
+    m.Hello: Limit(512),  # once; the handshake sees to it
+    m.Auth: Limit(128),
+    m.Goodbye: Limit(1200),
     m.Ping: Limit(16, 1, 10),
-    m.Pong: Limit(16, 1, 10),
+    m.Pong: Limit(16),
     m.Tip: Limit(64, 20, 200),
     m.Announce: Limit(8192, 40, 400),
     m.Request: Limit(8192, 40, 400),
-    m.NotFound: Limit(8192, 40, 400),
-    Transaction: Limit(MAX_BODY + 256, 500, 2000),
-    Block: Limit(MAX_BLOCK, 20, 200),
+    m.NotFound: Limit(8192),
+    Transaction: Limit(MAX_BODY + 256),
+    Block: Limit(MAX_BLOCK),
     m.GetPending: Limit(16, 0.2, 5),
     m.GetBlocks: Limit(8192, 8, 32),
-    m.Blocks: Limit(MAX_BLOCK + 4096, 8, 32),
+    m.Blocks: Limit(MAX_BLOCK + 4096),
     m.GetArtifact: Limit(64, 10, 100),
-    m.ArtifactInfo: Limit(32 * m.MAX_CHUNKS + 64, 10, 100),
-    m.GetChunk: Limit(64, 500, 1000),
-    m.Chunk: Limit(70000, 500, 1000),
+    m.ArtifactInfo: Limit(32 * m.MAX_CHUNKS + 64),
+    m.GetChunk: Limit(64, 1000, 2000),
+    m.Chunk: Limit(70000),
     m.GetPeers: Limit(16, 0.2, 5),
-    m.Peers: Limit(8192, 0.2, 5),
+    m.Peers: Limit(8192),
 }
 UNKNOWN = Limit(1024, 1, 5)
-BYTES = Limit(0, 32 << 20, 64 << 20)  # all frames of a peer together, in bytes
-
 MAX_FRAME = 1 + max(limit.most for limit in LIMITS.values())
 
 
@@ -67,16 +68,17 @@ class TokenBucket:
 class Meter:
     """The buckets of one peer."""
 
-    __slots__ = ("_buckets", "_bytes")
+    __slots__ = ("_buckets",)
 
-    def __init__(self, now: float) -> None:
-        self._bytes = TokenBucket(BYTES.rate, BYTES.burst, now)
+    def __init__(self) -> None:
         self._buckets: dict[type[Record] | None, TokenBucket] = {}
 
-    def take(self, kind: type[Record] | None, size: int, now: float) -> float:
-        """Count a frame of `size` bytes; `kind` is None for an unknown type. Returns the seconds to wait."""
+    def take(self, kind: type[Record] | None, now: float) -> float:
+        """Count a frame; `kind` is None for an unknown type. Returns the seconds to wait."""
+        limit = UNKNOWN if kind is None else LIMITS[kind]
+        if limit.rate is None:
+            return 0.0
         bucket = self._buckets.get(kind)
         if bucket is None:
-            limit = UNKNOWN if kind is None else LIMITS[kind]
             bucket = self._buckets[kind] = TokenBucket(limit.rate, limit.burst, now)
-        return max(bucket.take(1, now), self._bytes.take(size, now))
+        return bucket.take(1, now)

@@ -196,7 +196,6 @@ class Network:
     async def _serve_outbound(self, socket: Socket, address: str) -> str:
         """Greet and serve a connection that we dialled; returns the code of its end. Raises Refused."""
         session = await self._greet(socket, address, dialled=True)
-        self._book.add(address, session.key)
         self._book.worked(address)
         return await self._run(session)
 
@@ -217,16 +216,16 @@ class Network:
         except Refused as error:
             if error.code in ("bad_handshake", "bad_signature", "protocol") and not isinstance(error, RefusedByPeer):
                 self._roster.blame_host(parse_endpoint(address)[0], "bad_handshake", str(error))
-            if error.code not in ("duplicate", "lost", "stopping"):
+            learned_self = error.code == "self" and address not in self.settings.peers
+            if error.code not in ("duplicate", "lost", "stopping") and not learned_self:
                 self._roster.refuse(address, error.code, str(error))
             raise
         session = Session(socket, hello, address, dialled, self.settings, _clock())
         session.on_misbehaviour = self._roster.blame_session
         session.expects_item = self._gossip.expects
-        if not dialled:
-            reachable = reachable_at(hello.listen, session.host) if hello.listen else None
-            if reachable is not None:
-                self._book.add(reachable, session.key)
+        session.reachable = address if dialled else reachable_at(hello.listen, session.host)
+        if session.reachable is not None:
+            self._book.add(session.reachable, session.key)
         return session
 
     async def _run(self, session: Session) -> str:

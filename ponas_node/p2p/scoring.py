@@ -23,7 +23,7 @@ POINTS: dict[str, float] = {
     "bad_address": 5,
     "stalled": 5,
     "not_delivered": 1,  # announced, requested, not delivered
-    "flood": 1,  # per second that its frames had to wait
+    "flood": 1,  # per second that a frame had to wait
 }
 
 

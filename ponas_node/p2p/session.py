@@ -19,7 +19,7 @@ from chain.encoding import Record
 from chain.errors import BadEncoding
 from chain.types import Block, Transaction
 from ponas_node.p2p import messages as m
-from ponas_node.p2p.errors import Misbehaviour, Refused, RequestFailed
+from ponas_node.p2p.errors import Misbehaviour, Refused, RequestFailed, TimedOut
 from ponas_node.p2p.inventory import Recent
 from ponas_node.p2p.limits import LIMITS, UNKNOWN, Meter
 from ponas_node.p2p.settings import NetworkSettings
@@ -30,6 +30,7 @@ T = TypeVar("T", m.Pong, m.Blocks, m.ArtifactInfo, m.Chunk, m.Peers)
 Handler = Callable[["Session", Record], Awaitable[None]]
 _REPLIES = (m.Pong, m.Blocks, m.ArtifactInfo, m.Chunk, m.Peers)
 _MAX_WAIT = 10.0
+_RUDE = 0.9  # seconds
 _LATE = 256  # timed-out requests whose reply is still tolerated
 
 
@@ -52,6 +53,7 @@ class Session:
         self.address = address
         self.host = address.rpartition(":")[0].strip("[]")
         self.dialled = dialled
+        self.reachable: str | None = None  # where it listens
         self.since = since
         self.latency: float | None = None
         self.bytes_in = 0
@@ -68,7 +70,7 @@ class Session:
         self._pending: dict[int, _Pending] = {}
         self._late = Recent(_LATE)
         self._next_request = 0
-        self._meter = Meter(_clock())
+        self._meter = Meter()
 
     def send(self, message: Record) -> None:
         """Queue a message. Never waits; a peer whose queue is full is dropped."""
@@ -94,7 +96,7 @@ class Session:
         try:
             answer = await asyncio.wait_for(future, timeout)
         except TimeoutError:
-            raise RequestFailed(f"no {reply.__name__} within {timeout:g} s") from None
+            raise TimedOut(f"no {reply.__name__} within {timeout:g} s") from None
         finally:
             if self._pending.pop(number, None) is not None and not (future.done() and not future.cancelled()):
                 self._late.add(number.to_bytes(4, "big"))
@@ -169,7 +171,7 @@ class Session:
         while (data := await receive(self._socket)) is not None:
             self.bytes_in += len(data)
             kind = m.TYPES.get(data[0]) if data else None
-            await self._throttle(kind, len(data))
+            await self._throttle(kind)
             if kind is None:
                 self._unknown(data)
                 continue
@@ -186,11 +188,12 @@ class Session:
             else:
                 await handler(self, message)
 
-    async def _throttle(self, kind: type[Record] | None, size: int) -> None:
-        """Read a peer that is too fast more slowly; that its frames have to wait costs a little."""
-        wait = min(_MAX_WAIT, self._meter.take(kind, size, _clock()))
-        if wait > 0:
+    async def _throttle(self, kind: type[Record] | None) -> None:
+        """Read a peer that is too fast more slowly. Short waits are mere pacing; long ones cost a little."""
+        wait = min(_MAX_WAIT, self._meter.take(kind, _clock()))
+        if wait >= _RUDE:
             self.on_misbehaviour(self, "flood", f"too many {'unknown' if kind is None else kind.__name__} frames", wait)
+        if wait > 0:
             await asyncio.sleep(wait)
 
     def _unknown(self, data: bytes) -> None:

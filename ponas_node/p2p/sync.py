@@ -12,7 +12,7 @@ from itertools import pairwise
 from chain.errors import BadEncoding, Ignore, Reject, TooDeep, UnknownParent
 from chain.types import MAX_BLOCK, Block
 from ponas_node.p2p import messages as m
-from ponas_node.p2p.errors import Misbehaviour, RequestFailed
+from ponas_node.p2p.errors import Misbehaviour, RequestFailed, TimedOut
 from ponas_node.p2p.gossip import FAR, Gossip
 from ponas_node.p2p.host import Host
 from ponas_node.p2p.info import SyncStatus
@@ -205,7 +205,8 @@ class Syncer:
             self._roster.blame(session.key, error.code, str(error))
             reason = f"{error.code}: {error}"
         except RequestFailed as error:
-            self._roster.blame(session.key, "stalled", str(error))
+            if isinstance(error, TimedOut):
+                self._roster.blame(session.key, "stalled", str(error))
             reason = str(error)
         except _GiveUp as error:
             reason = str(error)

@@ -110,9 +110,9 @@ class NodeClient:
         return True
 
     async def send(self, transaction: Transaction) -> str:
-        """Send a transaction; answers its id. Raises ClientError."""
+        """Send a transaction; answers "pending", or "checking" where the verdict takes longer. Raises ClientError."""
         answer = await self.post("/v1/transactions", {"transaction": transaction.raw.hex()})
-        return str(answer.get("id"))
+        return "checking" if answer.get("status") == "checking" else "pending"
 
     async def _request(self, method: str, path: str, most: int, **options: Any) -> bytes:
         if self._session is None:

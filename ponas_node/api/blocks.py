@@ -102,7 +102,8 @@ async def send(request: web.Request) -> web.Response:
     except BadEncoding as error:
         raise ApiError(400, error.code, f"These bytes are no transaction: {error}.") from error
     done = await request.app[SUBMISSIONS].submit(parsed)
-    return web.json_response({"id": parsed.id.hex()}, status=200 if done else 202)
+    answer = {"id": parsed.id.hex(), "status": "pending" if done else "checking"}
+    return web.json_response(answer, status=200 if done else 202)
 
 
 async def account(request: web.Request) -> web.Response:

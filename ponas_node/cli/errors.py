@@ -54,6 +54,9 @@ def _explain_system(error: OSError) -> UserError:
         )
     remedies = {
         errno.ENOENT: "Check the path.",
+        errno.EEXIST: "Something of that name is there already: choose another path.",
+        errno.ENOTDIR: "A file is where a directory is needed: choose another path.",
+        errno.EISDIR: "A directory is where a file is needed: choose another path.",
         errno.EACCES: "Grant the right to use it, or choose another path or port.",
         errno.EPERM: "Grant the right to use it, or choose another path or port.",
         errno.ENOSPC: "Free some space on the disk and try again; what was written before is intact.",

@@ -81,8 +81,9 @@ async def _run(arguments: argparse.Namespace, task: TaskFile, key: PrivateKey | 
         transaction = await make_transaction(client, genesis, key, Kind.PUBLISH, body, fee, total)
         print_facts({"fee": format_amount(transaction.fee), "you pay": format_amount(total + transaction.fee)})
         options.confirm(arguments, "Publish it?")
-        sent = await client.send(transaction)
-    print_facts({"transaction": sent, "task": task_id(task.spec, transaction.id).hex()})
+        status = await client.send(transaction)
+    task_name = task_id(task.spec, transaction.id).hex()
+    print_facts({"transaction": transaction.id.hex(), "status": status, "task": task_name})
     return 0
 
 

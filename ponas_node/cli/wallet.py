@@ -181,5 +181,6 @@ async def _transfer(arguments: argparse.Namespace, key: PrivateKey, body: Transf
             "fee": format_amount(transaction.fee),
         })  # fmt: skip
         options.confirm(arguments, "Send it?")
-        print_facts({"transaction": await client.send(transaction)})
+        status = await client.send(transaction)
+        print_facts({"transaction": transaction.id.hex(), "status": status})
     return 0

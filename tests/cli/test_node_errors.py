@@ -1,0 +1,78 @@
+"""What can go wrong when a node starts: each is one line that says what to do, and nothing is lost."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from chain.keys import PrivateKey
+from chain.store import Store
+from ponas_node.cli.main import main
+from ponas_node.testnet.genesis import testnet_genesis as make_genesis
+
+KEY = PrivateKey(bytes(32))
+
+
+@pytest.fixture
+def genesis(tmp_path: Path) -> Path:
+    path = tmp_path / "genesis.json"
+    path.write_text(make_genesis(int(time.time() * 1000), (KEY.public,), (KEY.address,)).to_json())
+    return path
+
+
+@pytest.fixture
+def fail(capsys):
+    def go(*arguments: object, code: int = 1) -> str:
+        """Run `ponas node`, which must fail; gives the line that it printed last."""
+        assert main(["node", *(str(argument) for argument in arguments)]) == code
+        out, err = capsys.readouterr()
+        line = err.splitlines()[-1]
+        assert line.startswith("ponas: ") and "Traceback" not in err and out == ""
+        return line
+
+    return go
+
+
+def test_genesis(fail, genesis, tmp_path):
+    assert "--genesis" in fail("--data", "d", code=2)
+    assert "cannot be read" in fail("--genesis", tmp_path / "none")
+    for content in (b"", b"{", b"[]", b"{}", b"\xff\xfe", genesis.read_bytes()[:-9], b'{"name": 1}'):
+        genesis.write_bytes(content)
+        assert "genesis file" in fail("--genesis", genesis).lower()
+    assert not Path("d").exists()
+
+
+def test_data_directory_is_a_file(fail, genesis):
+    Path("d").write_text("precious")
+    assert "choose another path" in fail("--genesis", genesis, "--data", "d", "--p2p-port", 0, "--api-port", 0)
+    assert Path("d").read_text() == "precious"
+
+
+def test_port_in_use(fail, genesis):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = fail("--genesis", genesis, "--data", "d", "--p2p-port", 0, "--api-port", port, "--prover-delay", -1)
+        assert "in use" in message and "--api-port" in message and str(port) in message
+        message = fail("--genesis", genesis, "--data", "d", "--p2p-port", port, "--api-port", 0, "--prover-delay", -1)
+        assert "in use" in message and "--p2p-port" in message and str(port) in message
+
+
+def test_database_in_use_of_another_network_or_damaged(fail, genesis):
+    network = bytes(32)
+    with Store("d/db", network):
+        assert "is in use by" in fail("--genesis", genesis, "--data", "d")
+    assert "belongs to network" in fail("--genesis", genesis, "--data", "d")
+    with Store("d/db", network) as store:
+        assert store.network == network
+    Path("d/db/CURRENT").write_bytes(b"nonsense")
+    assert "damaged" in fail("--genesis", genesis, "--data", "d")
+
+
+def test_wallet(fail, genesis):
+    node = ["--genesis", genesis, "--data", "d"]
+    assert "ponas wallet new" in fail(*node, "--wallet", "none.json")
+    assert "--wallet" in fail(*node, "--pool", code=2)
+    assert not Path("d").exists()

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.datasets import BUILTIN, HEADER, BadDataset, Dataset, Split, decode_dataset, digits, encode_dataset
@@ -16,6 +16,7 @@ from tests.exact.helpers import random_dataset, random_shape
 LIMIT = 1 << 20
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.integers(0, 2**32))
 def test_round_trip(seed):
     rng = random.Random(seed)
@@ -34,6 +35,7 @@ def small() -> bytes:
     return encode_dataset(random_dataset(rng, InputShape(4, 3, 1, 2), (3, 2, 2)))
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.data())
 def test_every_truncation_and_extension_is_refused(data):
     whole = small()
@@ -43,6 +45,7 @@ def test_every_truncation_and_extension_is_refused(data):
             decode_dataset(bad, LIMIT)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.integers(0, HEADER.size + 8), st.integers(0, 255))
 def test_a_changed_header_is_refused_or_is_another_data_set(position, value):
     data = bytearray(small())
@@ -55,6 +58,7 @@ def test_a_changed_header_is_refused_or_is_another_data_set(position, value):
         assert encode_dataset(dataset) == bytes(data)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.binary(max_size=200))
 def test_noise_is_refused(data):
     with pytest.raises(BadDataset):

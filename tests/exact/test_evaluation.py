@@ -13,7 +13,7 @@ from consensus.spaces.graph import Node
 from tests.exact.helpers import random_dataset, random_graph, random_shape
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=25, print_blob=True)
 @given(st.integers(0, 2**32))
 def test_evaluation_is_what_the_definition_says(seed):
     rng = random.Random(seed)

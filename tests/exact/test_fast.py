@@ -49,7 +49,7 @@ def random_window(rng) -> tuple[Node, int, int, int]:
     return Node(kind, (0,), *out, after, (size, size), (stride, stride), size // 2), height, width, channels
 
 
-@settings(deadline=None)
+@settings(deadline=None, print_blob=True)
 @given(SEEDS, DTYPES)
 def test_windows(seed, dtype):
     rng = random.Random(seed)
@@ -70,7 +70,7 @@ def test_windows(seed, dtype):
     same(by_input, reference.linear_input_gradient(gradient, weights, node, values))
 
 
-@settings(deadline=None)
+@settings(deadline=None, print_blob=True)
 @given(SEEDS, DTYPES)
 def test_pools(seed, dtype):
     rng = random.Random(seed)
@@ -89,6 +89,7 @@ def test_pools(seed, dtype):
     same(back, reference.pool_gradient(gradient, values, truth, node))
 
 
+@settings(deadline=None, print_blob=True)
 @given(SEEDS, DTYPES, LAZY, st.integers(0, EXACT - 1), st.booleans())
 def test_rounding(seed, dtype, lazy, limit, relu):
     noise = np.random.default_rng(seed)
@@ -110,6 +111,7 @@ def test_dithered_rounding_is_right_on_average():
     assert reference.requantise_dithered(Scaled(values, 0), dither).values.mean() == 1000 / 8
 
 
+@settings(deadline=None, print_blob=True)
 @given(SEEDS, DTYPES, LAZY, st.integers(-40, 40))
 def test_sums_of_different_exponents(seed, dtype, lazy, distance):
     rng = random.Random(seed)
@@ -120,6 +122,7 @@ def test_sums_of_different_exponents(seed, dtype, lazy, distance):
     assert int(power) == truth.exponent
 
 
+@settings(deadline=None, print_blob=True)
 @given(SEEDS, LAZY, st.integers(0, 2**40))
 def test_weight_gradients_get_12_bits(seed, lazy, limit):
     values = np.random.default_rng(seed).integers(-limit, limit + 1, (4, 5))
@@ -128,7 +131,7 @@ def test_weight_gradients_get_12_bits(seed, lazy, limit):
     assert not values.any() or 2048 <= int(out.abs().max()) <= 4096
 
 
-@settings(deadline=None)
+@settings(deadline=None, print_blob=True)
 @given(SEEDS, LAZY, st.integers(-60, 40), st.integers(2, 12))
 def test_loss_gradient(seed, lazy, power, classes):
     rng = random.Random(seed)

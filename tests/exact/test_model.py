@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.artifact import artifact_id
@@ -40,12 +40,14 @@ def test_round_trips():
     assert decode_state(data, GRAPH).encode() == data and len(data) == state_bytes(GRAPH)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.integers(0, 2**32))
 def test_content_ids_are_artifact_ids(seed):
     data = random.Random(seed).randbytes(seed % 200_000)
     assert content_id(data) == artifact_id(data) and len(content_id(data)) == 32
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.data())
 def test_every_truncation_and_extension_is_refused(data):
     for whole, decode, error in ((MODEL, decode_model, BadModel), (STATE.encode(), decode_state, BadState)):
@@ -55,6 +57,7 @@ def test_every_truncation_and_extension_is_refused(data):
                 decode(bad, GRAPH)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.integers(0, len(MODEL) - 1), st.integers(0, 255))
 def test_a_changed_model_is_refused_or_canonical(position, value):
     data = bytearray(MODEL)
@@ -126,6 +129,7 @@ def test_state_headers_are_checked():
             decode_state(bad, GRAPH)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.integers(1, 1 << 20), st.booleans())
 def test_initial_weights_have_the_range_of_he(fan_in, relu):
     limit, exponent = initial_range(fan_in, relu)

@@ -21,6 +21,7 @@ def test_unknown_space_is_named():
     assert all(SPACES[name].name == name for name in SPACES)
 
 
+@settings(deadline=None, print_blob=True)
 @given(GENOTYPES)
 def test_canonical_is_idempotent_and_decodes_to_the_same_graph(genotype):
     canonical = SPACE.canonical(genotype)
@@ -30,6 +31,7 @@ def test_canonical_is_idempotent_and_decodes_to_the_same_graph(genotype):
     assert SPACE.parse(canonical.hex()) == canonical
 
 
+@settings(deadline=None, print_blob=True)
 @given(GENOTYPES, st.randoms(use_true_random=False))
 def test_different_canonical_genotypes_are_different_graphs(genotype, rng):
     """Close relatives are the likeliest to coincide: neighbours, and the same blocks in other stages."""
@@ -43,6 +45,7 @@ def test_different_canonical_genotypes_are_different_graphs(genotype, rng):
     assert all(len(same) == 1 for same in graphs.values())
 
 
+@settings(deadline=None, print_blob=True)
 @given(GENOTYPES, st.randoms(use_true_random=False))
 def test_mutation_is_a_neighbour_one_gene_away(genotype, rng):
     origin = SPACE.canonical(genotype)
@@ -65,6 +68,7 @@ def test_there_are_more_than_a_thousand_million_architectures():
     assert SPACE.distinct_count() == 6_843_937_572
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_genotype_or_refused(data):
     try:
@@ -84,7 +88,7 @@ def test_bad_text_is_refused(text):
         SPACE.parse(text)
 
 
-@settings(deadline=None)
+@settings(deadline=None, print_blob=True)
 @given(GENOTYPES, st.integers(1, 40), st.integers(1, 40), st.integers(1, 48), st.integers(2, 1000))
 def test_every_decoded_network_keeps_the_exact_bound(genotype, height, width, channels, classes):
     try:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.exact import draw_samples
@@ -19,6 +19,7 @@ def test_stream_is_sha256_in_counter_mode():
     assert stream(b"seed", b"labels", 32) != stream(b"sseed", b"label", 32)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.binary(max_size=40), st.integers(0, 300), st.integers(0, 400))
 def test_samples_are_sorted_distinct_and_in_range(seed, total, count):
     drawn = draw_samples(seed, total, count)
@@ -42,6 +43,7 @@ def test_negative_counts_are_refused():
             draw_samples(b"", total, count)
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.binary(max_size=40), st.integers(1, 50), st.integers(1, 70), st.integers(0, 20))
 def test_batches_pass_over_all_samples_before_any_comes_again(seed, total, batch, step):
     order = np.concatenate([batch_indices(seed, total, batch, index) for index in range(step + 1)])
@@ -50,6 +52,7 @@ def test_batches_pass_over_all_samples_before_any_comes_again(seed, total, batch
         assert np.array_equal(order[epoch * total : (epoch + 1) * total], permutation(seed, epoch, total))
 
 
+@settings(deadline=None, print_blob=True)
 @given(st.integers(1, 1 << 15))
 def test_uniform_numbers_reach_both_ends_and_no_further(limit):
     values = uniform16(b"seed", b"x", 20_000, limit)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from consensus.datasets import digits
 from consensus.exact import Recipe, Stopped, content_id, decode_model, initial_state, reference, run_segment, train
@@ -41,7 +42,7 @@ def test_segments_are_what_the_definition_says(seed):
         assert state.encode() == truth.encode()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=10, print_blob=True)
 @given(st.integers(0, 2**32))
 def test_float64_and_exponents_on_the_device_give_the_same(seed):
     rng = random.Random(seed)
@@ -53,6 +54,38 @@ def test_float64_and_exponents_on_the_device_give_the_same(seed):
     lazy = Trainer(graph, dataset, SHORT, key, "cpu")
     lazy.engine = Engine(graph, "cpu", lazy=True)
     assert lazy.run(start, 0, None, None).digest() == digest
+
+
+class NoReadBack(TorchDispatchMode):
+    """Fails on whatever makes the host wait for a value of the device, or copies one to it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.__name__.split(".")[0]
+        assert name not in ("item", "_local_scalar_dense", "nonzero", "is_nonzero", "lift_fresh", "lift"), name
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_on_an_accelerator_never_waits(monkeypatch):
+    dataset = digits()
+    graph = SPACE.decode(bytes.fromhex(next(iter(GOLDEN))), dataset.shape)
+    trainer = Trainer(graph, dataset, SHORT, b"key", "cpu")
+    step, steps = Trainer._step, []
+
+    def watched(self, *args):
+        if steps:  # the first step may still place constants on the device
+            with NoReadBack():
+                step(self, *args)
+        else:
+            step(self, *args)
+        steps.append(args)
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    with pytest.raises(AssertionError, match="item"):
+        trainer.run(initial_state(graph, b"key"), 0, None, None)
+    steps.clear()
+    trainer.engine = Engine(graph, "cpu", lazy=True)
+    trainer.run(initial_state(graph, b"key"), 0, None, None)
+    assert len(steps) == 2
 
 
 @pytest.mark.parametrize("genotype", GOLDEN)

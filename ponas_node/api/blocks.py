@@ -111,7 +111,7 @@ async def account(request: web.Request) -> web.Response:
     view = view_of(request)
     address = path_address(request)
     held = accounts.account(view.chain.state, address)
-    pending = [waiting for waiting in view.mempool.candidates() if waiting.address == address]
+    pending = [waiting for waiting in view.mempool.transactions() if waiting.address == address]
     immature = immature_balance(view, address)
     history = view.chain.address_history(address, page_size(request))
     return web.json_response({
@@ -121,7 +121,7 @@ async def account(request: web.Request) -> web.Response:
         "immature": immature,
         "immature_text": format_amount(immature),
         "nonce": held.nonce,
-        "next_nonce": max([held.nonce, *(waiting.nonce + 1 for waiting in pending)]),
+        "next_nonce": view.mempool.next_nonce(view.chain.state, address),
         "height": view.chain.height,
         "pending": [transaction_summary(waiting) for waiting in pending[:LARGEST_PAGE]],
         "transactions": [
@@ -132,10 +132,14 @@ async def account(request: web.Request) -> web.Response:
 
 async def mempool(request: web.Request) -> web.Response:
     """GET /v1/mempool: how much waits, and the first transactions in the order in which a block would take them."""
-    waiting = list(view_of(request).mempool.candidates())
-    first = [transaction_summary(found) for found in waiting[: page_size(request)]]
-    size = sum(len(found.raw) for found in waiting)
-    return web.json_response({"count": len(waiting), "bytes": size, "transactions": first})
+    pool = view_of(request).mempool
+    ready = pool.candidates()
+    return web.json_response({
+        "count": len(pool),
+        "bytes": sum(len(found.raw) for found in pool.transactions()),
+        "ready": len(ready),
+        "transactions": [transaction_summary(found) for found in ready[: page_size(request)]],
+    })  # fmt: skip
 
 
 def immature_balance(view: NodeView, address: bytes) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from chain.chain import Chain
+from chain.state import StateView
 from chain.types import Transaction
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
@@ -17,8 +18,16 @@ from ponas_node.artifacts import ArtifactStore
 class MempoolView(Protocol):
     """Transactions that wait for a block."""
 
-    def candidates(self) -> Iterable[Transaction]:
-        """All of them, in the order in which a block would take them."""
+    def candidates(self) -> Sequence[Transaction]:
+        """Those that could go into the next block, in the order in which it would take them."""
+        ...
+
+    def transactions(self) -> Sequence[Transaction]:
+        """All of them."""
+        ...
+
+    def next_nonce(self, state: StateView, address: bytes, /) -> int:
+        """The nonce that the next transaction of `address` should have, after those that wait."""
         ...
 
     def get(self, transaction_id: bytes, /) -> Transaction | None:

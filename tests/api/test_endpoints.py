@@ -96,10 +96,11 @@ async def test_transaction_pending_and_confirmed(view, client):
 async def test_account(view, client):
     view.world.mint(view.transfer(amount=700))
     await view.submit_transaction(view.transfer(amount=1))
+    await view.submit_transaction(view.transfer(amount=1, after=2))  # parked: the one before it is not here
     address = address_text(view.world.keys[1].address)
     body = await get(client, f"/v1/accounts/{address}")
     assert body["balance"] == 10_000_000 - 20_700 and body["balance_text"] == "0.099793 PONAS"
-    assert (body["nonce"], body["next_nonce"], len(body["pending"])) == (1, 2, 1)
+    assert (body["nonce"], body["next_nonce"], len(body["pending"])) == (1, 2, 2)
     assert [entry["height"] for entry in body["transactions"]] == [1]
     empty = await get(client, f"/v1/accounts/{address_text(bytes(20))}")
     assert (empty["balance"], empty["nonce"], empty["transactions"]) == (0, 0, [])
@@ -214,7 +215,7 @@ async def test_pool(view, client):
 async def test_mempool_peers_genesis(view, client):
     await view.submit_transaction(view.transfer())
     body = await get(client, "/v1/mempool")
-    assert body["count"] == 1 and body["bytes"] > 100 and body["transactions"][0]["kind"] == "transfer"
+    assert body["count"] == body["ready"] == 1 and body["bytes"] > 100 and body["transactions"][0]["kind"] == "transfer"
     body = await get(client, "/v1/peers")
     assert body["peers"][0]["version"] == EVIL and body["refusals"][0]["reason"] == EVIL
     text = await (await client.get("/v1/genesis")).text()

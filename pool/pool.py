@@ -48,6 +48,7 @@ class PoolSettings:
     silence_seconds: float = 60.0
     least_seconds: float = 2.0  # shorter than this before the commits close, no lease is given
     leases_per_worker: int = 4
+    leases_per_member: int = 256
     failures: int = 3  # after so many members could not train an architecture it is given up for the epoch
     least_subspaces: int = 8
     starting_points: int = 16
@@ -137,8 +138,7 @@ class Pool:
             if left:
                 held.heard = now
                 return replace(held.lease, genotypes=left)
-        if len(mine) >= self.settings.leases_per_worker:
-            raise NoLease(f"{len(mine)} leases of this worker wait for their shares", "too_many_leases", 5.0)
+        self._check_hoarding(member, len(mine))
         deadline = min(now + self.settings.lease_seconds, work.closes)
         returned = self.leases.take_returned((member, worker), others)
         if returned is not None:
@@ -259,6 +259,13 @@ class Pool:
     def _check_place(self, member: bytes) -> None:
         if member in self.book.banned:
             raise NoLease("a share of this member was refuted by replaying it; it gets no work", "banned", 3600.0)
+
+    def _check_hoarding(self, member: bytes, mine: int) -> None:
+        if mine >= self.settings.leases_per_worker:
+            raise NoLease(f"{mine} leases of this worker wait for their shares", "too_many_leases", 5.0)
+        held = sum(held.lease.member == member for held in self.leases.live())
+        if held >= self.settings.leases_per_member:
+            raise NoLease(f"this member holds {held} leases", "too_many_leases", 5.0)
 
     def _propose(self, archive: Archive) -> tuple[bytes, tuple[bytes, ...]]:
         taken = self.leases.taken()

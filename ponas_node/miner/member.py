@@ -172,6 +172,9 @@ class PoolMember:
                 await self._filled.wait()
                 continue
             id = upload.signed.share.id
+            if len(upload.model) > link.hello.max_model_bytes:
+                self._settle(upload, ShareRejected(id, "model_too_large", "larger than the pool takes", False))
+                continue
             future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
             self._answers[id] = future
             try:

@@ -50,6 +50,12 @@ def test_a_worker_cannot_hoard_leases():
     with pytest.raises(NoLease) as caught:
         pool.lease(A.address, b"a", NOW, trained)
     assert caught.value.code == "too_many_leases"
+    few = make_pool(work=WORK, leases_per_member=3)
+    for worker in range(3):
+        few.lease(A.address, bytes([worker]), NOW)
+    with pytest.raises(NoLease, match="holds 3 leases"):
+        few.lease(A.address, b"w", NOW)
+    assert few.lease(B.address, b"w", NOW)
 
 
 def test_a_silent_holders_lease_goes_to_another_member_and_a_late_first_result_counts():

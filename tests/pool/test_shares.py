@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pool.errors import NoLease, ShareRefused
+from pool.errors import NoLease, PoolFault, ShareRefused
 from pool.records import SignedShare
 from pool.storage import MemoryStorage
 from tests.pool.kit import MAX_MODEL, NOW, SAMPLES, key, make_pool, make_share, make_work, submit
@@ -155,3 +155,27 @@ def test_rejections_are_bounded():
     for same in (pool, make_pool(storage.copy())):
         kept = same.member(A.address).rejections
         assert [rejection.at for rejection in kept] == [NOW + i for i in range(99, 67, -1)]
+
+
+def test_work_comes_back_equal_whatever_its_closing_time():
+    for closes in (NOW + 0.1, NOW + 0.123, NOW + 7 / 3, 1_731_000_000.999):
+        work = make_work(closes=round(closes * 1000) / 1000)
+        storage = MemoryStorage()
+        pool = make_pool(storage, work)
+        assert pool.work == work
+        pool.set_work(work, NOW)
+        assert make_pool(storage.copy()).work == work
+        assert len(list(storage.iterate(b"L"))) == 1
+
+
+def test_a_damaged_ledger_is_not_taken_for_a_good_one():
+    storage = MemoryStorage()
+    pool = make_pool(storage, WORK)
+    lease = pool.lease(A.address, b"a", NOW)
+    submit(pool, lease, lease.genotypes[0], A, 300)
+    entries = list(storage.iterate(b"L"))
+    for key_, value in ((entries[1][0], entries[1][1][:-1]), (entries[0][0], None)):
+        damaged = storage.copy()
+        damaged.write([(key_, value)])
+        with pytest.raises(PoolFault):
+            make_pool(damaged)

@@ -1,0 +1,108 @@
+"""kill -9 of a pool, and of a miner, at random moments: nothing acknowledged is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import sys
+import time
+from collections import Counter
+
+from ponas_node.miner.member import PoolMember
+from ponas_node.miner.outbox import Outbox
+from pool.messages import ShareAccepted
+from pool.pool import Pool
+from pool.storage import MemoryStorage
+from tests.pool.kit import key, make_settings
+from tests.pool.processes import open_storage, the_work
+from tests.pool.rig import BACKOFF, FakeExecutor, Site, running, until
+
+KILLS = 4
+
+
+class Witness(PoolMember):
+    """A member that remembers which shares the pool acknowledged."""
+
+    def __init__(self, *arguments, **named) -> None:
+        super().__init__(*arguments, **named)
+        self.acknowledged: list[bytes] = []
+
+    def _settle(self, upload, answer):
+        if isinstance(answer, ShareAccepted):
+            self.acknowledged.append(upload.signed.share.id)
+        return super()._settle(upload, answer)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def spawn(*arguments):
+    command = [sys.executable, "-m", "tests.pool.processes", *map(str, arguments)]
+    return await asyncio.create_subprocess_exec(*command)
+
+
+async def kill(process) -> None:
+    process.kill()
+    await process.wait()
+
+
+async def test_pool_killed_at_random_moments(tmp_path):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng, port, closes = random.Random(seed), free_port(), float(int(time.time()) + 3600)
+    members = [
+        Witness(f"http://127.0.0.1:{port}", key(i), tmp_path / str(i), FakeExecutor(0.02), backoff=BACKOFF)
+        for i in range(2)
+    ]
+    async with running(*members):
+        for kills in range(1, KILLS + 1):
+            process = await spawn("pool", tmp_path, port, closes)
+            try:
+                await until(lambda wanted=kills * 3: all(len(member.acknowledged) >= wanted for member in members), 40)
+                await asyncio.sleep(rng.random() / 5)
+            finally:
+                await kill(process)
+    db, storage = open_storage(tmp_path)
+    pool = Pool(storage, make_settings(), rng)
+    for member, signer in zip(members, (key(0), key(1)), strict=True):
+        assert sum(member.state.rejected.values()) == 0
+        ids = Counter(member.acknowledged)
+        assert max(ids.values()) == 1
+        view = pool.member(signer.address)
+        waiting = len(Outbox(tmp_path / str(members.index(member)) / "outbox"))
+        assert len(ids) <= view.shares <= len(ids) + waiting
+        assert view.earned == sum(
+            pool.work.points(found.validation_correct) for found in pool.archive if found.finder == signer.address
+        )
+    db.close()
+
+
+async def test_miner_killed_at_random_moments(tmp_path):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng, closes = random.Random(seed), float(int(time.time()) + 3600)
+    site = Site(Pool(MemoryStorage(), make_settings(silence_seconds=2.0), rng), tmp_path / "site")
+    await site.start(the_work(closes))
+    folder = tmp_path / "miner"
+    address = key(1).address
+    for _ in range(KILLS):
+        before = len(site.pool.archive)
+        process = await spawn("miner", folder, site.port)
+        try:
+            await until(lambda wanted=before + 3: len(site.pool.archive) >= wanted, 40)
+            await asyncio.sleep(rng.random() / 5)
+        finally:
+            await kill(process)
+    last = PoolMember(site.url, key(1), folder, FakeExecutor(3600), backoff=BACKOFF)
+    left = len(last._outbox)
+    async with running(last):
+        await until(lambda: last.state.connected and not len(last._outbox))
+    assert last.state.accepted == left
+    view = site.pool.member(address)
+    assert view.shares == len(site.pool.archive)
+    assert not view.rejections
+    await site.stop()

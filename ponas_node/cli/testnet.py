@@ -143,7 +143,7 @@ def _judge(
         "reorgs": watcher.reorgs,
     }
     outcome["problems"] += [f"{name} did not stop by itself and was killed" for name in killed]
-    outcome["problems"] += [f"{name} died {n} times" for name, n in supervisor.restarts.items() if n]
+    outcome["problems"] += [f"{name} ended by itself {n} times; see its log" for name, n in supervisor.crashes.items() if n]
     outcome["ok"] = not outcome["problems"]
     text = json.dumps(outcome, indent=2) + "\n"
     if report is not None:

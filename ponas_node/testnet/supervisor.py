@@ -16,11 +16,16 @@ _RESTART_AFTER = 2.0
 
 
 class Supervisor:
-    """The processes of one testnet. `restarts` counts by name how often one had to be started again."""
+    """The processes of one testnet.
+
+    `restarts` counts by name how often one was started again, `crashes` how often it had ended by itself rather than
+    by somebody's SIGKILL.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.restarts = dict.fromkeys(EVERYBODY, 0)
+        self.crashes = dict.fromkeys(EVERYBODY, 0)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = False
 
@@ -33,6 +38,7 @@ class Supervisor:
             for name, process in list(self.processes.items()):
                 if process.poll() is not None and not self._stopping:
                     self.restarts[name] += 1
+                    self.crashes[name] += process.returncode != -signal.SIGKILL
                     await asyncio.sleep(_RESTART_AFTER)
                     if not self._stopping:
                         self._start(name)

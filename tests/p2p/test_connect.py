@@ -6,7 +6,7 @@ import pytest
 
 from chain.hashing import digest
 from ponas_node.p2p import Network, PortInUse
-from tests.p2p.fakes import FakeHost, address, make_genesis, running, settings, until
+from tests.p2p.fakes import FakeHost, address, make_genesis, raw_peer, running, settings, until
 
 
 async def test_two_nodes_connect_and_know_each_other(tmp_path):
@@ -120,3 +120,14 @@ async def test_addresses_are_learned_and_dialled(tmp_path):
             await until(lambda: hub.p2p.peers())
             async with running(three):
                 await until(lambda: len(three.p2p.peers()) == 2 and len(two.p2p.peers()) == 2)
+
+
+async def test_a_node_that_stops_says_so(tmp_path):
+    one = FakeHost(tmp_path, 1)
+    async with running(one), raw_peer(one) as raw:
+        await raw.greet(one)
+        await until(lambda: one.p2p.peers())
+        stopping = asyncio.create_task(one.p2p.stop())
+        assert (await raw.drain()).code == "stopping"
+        await stopping
+        assert not one.p2p.peers()

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from chain.artifact import CHUNK, artifact_id, chunk_hashes
+from chain.errors import Ignore
 from ponas_node.p2p import messages as m
 from tests.p2p.fakes import FakeHost, address, raw_peer, running, settings, until
 
@@ -112,3 +113,25 @@ async def test_what_is_not_there_is_said(tmp_path):
             assert not (await raw.expect(m.Chunk)).found
         await raw.send(m.GetChunk(9, ID, 5))
         assert (await raw.expect(m.Chunk)).data == DATA[5 * CHUNK :]
+
+
+@pytest.mark.parametrize("behind", [1, 40])
+async def test_a_block_may_fetch_from_its_sender_while_it_is_judged(tmp_path, behind):
+    """In gossip (one block) and in catch-up (many): the reader of the connection must stay free."""
+    one, two = FakeHost(tmp_path, 1), FakeHost(tmp_path, 2)
+    one.artifacts.put(DATA)
+    accept = two.receive_block
+
+    async def fetch_first(block, peer):
+        if not await two.p2p.fetch_artifact(ID, len(DATA), peer):
+            raise Ignore("no artifact")
+        await accept(block, peer)
+
+    two.receive_block = fetch_first
+    async with running(one):
+        two.settings = settings(peers=(address(one),))
+        async with running(two):
+            await until(lambda: one.p2p.peers())
+            for _ in range(behind):
+                one.mint()
+            await until(lambda: two.chain.tip.id == one.chain.tip.id)

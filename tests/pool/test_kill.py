@@ -18,7 +18,7 @@ from tests.pool.kit import key, make_settings
 from tests.pool.processes import open_storage, the_work
 from tests.pool.rig import BACKOFF, FakeExecutor, Site, running, until
 
-KILLS = 4
+KILLS = 3
 
 
 class Witness(PoolMember):

@@ -192,7 +192,7 @@ class World:
         assert sum(book.shares.values()) == len(self.acknowledged)
 
 
-@settings(max_examples=40, deadline=None, print_blob=True)
+@settings(max_examples=25, deadline=None, print_blob=True)
 @given(st.integers(0, 2**32))
 def test_whatever_happens(seed):
     world = World(seed)
@@ -203,9 +203,9 @@ def test_whatever_happens(seed):
 def test_a_long_life():
     print("seed 2026")
     world = World(2026)
-    for _ in range(1200):
+    for _ in range(900):
         world.step()
     print(world.codes, world.pool.summary())
-    assert len(world.acknowledged) > 100
-    assert sum(world.paid.values()) > 1000
+    assert len(world.acknowledged) > 80
+    assert sum(world.paid.values()) > 800
     assert set(world.codes) >= {"stale_work", "duplicate", "not_your_lease", "wrong_score"}

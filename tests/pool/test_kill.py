@@ -106,3 +106,25 @@ async def test_miner_killed_at_random_moments(tmp_path):
     assert view.shares == len(site.pool.archive)
     assert not view.rejections
     await site.stop()
+
+
+async def test_the_command_ends_on_a_signal_and_says_why_it_waits(tmp_path):
+    code = (
+        "import asyncio, logging, pathlib, sys\n"
+        "from ponas_node.miner.member import run_member\n"
+        "from tests.pool.kit import key\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "sys.exit(asyncio.run(run_member('http://127.0.0.1:9', key(1), pathlib.Path(sys.argv[1]), 'cpu')))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(tmp_path), stderr=asyncio.subprocess.PIPE
+    )
+    line = b""
+    async with asyncio.timeout(40):
+        while b"not connected" not in line:
+            line = await process.stderr.readline()
+            assert line, "the miner ended before it said anything"
+        process.terminate()
+        assert await process.wait() == 0
+    assert b"cannot connect" in line
+    assert b"next try in" in line

@@ -57,7 +57,7 @@ class Recipe:
 TESTNET_RECIPE = Recipe(steps=400, batch=32, segments=8, learning_rate=320)
 TESTNET_MAX_MACS = 600_000
 TESTNET_MAX_PARAMETERS = 100_000
-"""With these caps a training of the digits takes 0.2 to 3 seconds on one core, 1.4 on average."""
+"""With these caps a training of the digits takes 0.2 to 3 seconds on one idle core, 1.3 on average."""
 
 
 def _exp_table() -> np.ndarray:

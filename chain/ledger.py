@@ -74,6 +74,12 @@ def begin(rules: Rules, state: Overlay, context: BlockContext) -> None:
     rules.begin_block(state, context)
 
 
+def immature_outputs(state: StateView, height: int) -> tuple[Output, ...]:
+    """Outputs of the coinbase at `height` that have not matured yet."""
+    data = state.get(_IMMATURE + height.to_bytes(8, "big"))
+    return () if data is None else _Outputs.decode(data).outputs
+
+
 def apply_transaction(
     rules: Rules, state: Overlay, context: BlockContext, transaction: Transaction, index: int
 ) -> None:

@@ -15,7 +15,7 @@ from chain.errors import BadEncoding
 from chain.hashing import digest
 from chain.keys import BadAddress, address_text, parse_address
 from chain.parameters import LedgerParameters
-from chain.types import MAX_COINBASE_OUTPUTS
+from chain.types import MAX_BLOCK, MAX_COINBASE_OUTPUTS
 from consensus.parameters import ConsensusParameters
 from consensus.types import TaskSpec
 
@@ -56,6 +56,8 @@ class Genesis(Record):
         self.consensus.check()
         if self.ledger.halving_blocks < 1 or self.ledger.coinbase_maturity < 1:
             raise ValueError("halving_blocks and coinbase_maturity must be at least 1")
+        if self.ledger.max_block_bytes > MAX_BLOCK:
+            raise ValueError(f"max_block_bytes must be at most {MAX_BLOCK}")
         bounties = sum(task.epochs * task.spec.bounty_per_epoch for task in self.tasks)
         first = sum(allocation.amount for allocation in self.allocations) + bounties
         if first + 2 * self.ledger.subsidy * self.ledger.halving_blocks > AMOUNT_MAX:

@@ -19,7 +19,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConsensusParameters(Record):
-    """Every number the nodes of a network must agree on, beyond the ledger's. Slot offsets count from the epoch's start."""
+    """Every number the nodes of a network must agree on, beyond the ledger's. Offsets count slots of an epoch."""
 
     genesis_time: U64  # Unix time of slot 0, in milliseconds
     slot_milliseconds: U32

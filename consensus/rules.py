@@ -15,10 +15,11 @@ from chain.rules import BlockContext, CoinbasePlan
 from chain.state import Overlay, StateView
 from chain.types import VERSION, Header, Kind, Transaction
 from consensus import records
-from consensus.facts import Facts
+from consensus.facts import FALSE, BeaconFact, DatasetFact, Fact, Facts, fact_key
 from consensus.genesis import Genesis
 from consensus.reveal import apply_reveal
 from consensus.settle import advance, open_epoch, pay, take_due
+from consensus.tasks import check_spec
 from consensus.types import (
     BeaconBody,
     CommitBody,
@@ -32,8 +33,6 @@ from consensus.types import (
     beacon_value,
     task_id,
 )
-from consensus.facts import FALSE, BeaconFact, DatasetFact, Fact, fact_key
-from consensus.tasks import check_spec
 
 
 class ConsensusRules:
@@ -54,7 +53,9 @@ class ConsensusRules:
         for allocation in self.config.allocations:
             accounts.credit(state, allocation.address, allocation.amount)
             accounts.change_supply(state, allocation.amount)
-        seats = tuple(digest("ponas/bootstrap-seat", self.network, bytes([i])) for i in range(len(self.config.bootstrap)))
+        seats = tuple(
+            digest("ponas/bootstrap-seat", self.network, bytes([i])) for i in range(len(self.config.bootstrap))
+        )
         for seat, owner in zip(seats, self.config.bootstrap, strict=True):
             record = SeatRecord(seat, owner, (Payout(address_of(owner), 1),))
             records.write(state, records.BOOTSTRAP_SEAT + seat, record)

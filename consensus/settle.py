@@ -136,4 +136,3 @@ def take_due(state: Overlay, height: int) -> tuple[Output, ...]:
         raise RuntimeError("settlement outputs were not paid by the block that settled")
     state.delete(records.DUE)
     return body.outputs
-

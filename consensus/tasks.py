@@ -17,7 +17,9 @@ def input_shape(spec: TaskSpec) -> InputShape:
 def check_spec(spec: TaskSpec, parameters: ConsensusParameters) -> None:
     """Raise BadTransaction where a task could not be run on this network."""
     if spec.space not in SPACES:
-        raise BadTransaction(f"unknown search space {spec.space!r}; known: {', '.join(sorted(SPACES))}", "unknown_space")
+        raise BadTransaction(
+            f"unknown search space {spec.space!r}; known: {', '.join(sorted(SPACES))}", "unknown_space"
+        )
     if spec.steps % spec.segments:
         raise BadTransaction("steps must be a multiple of segments", "bad_recipe")
     if spec.dataset_bytes > parameters.max_dataset_bytes:

@@ -239,4 +239,3 @@ class RevealCount(Record):
 
     height: U64
     count: U32
-

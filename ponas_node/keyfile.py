@@ -29,4 +29,6 @@ def load_or_create_key(path: Path) -> PrivateKey:
     try:
         return PrivateKey(bytes.fromhex(text))
     except ValueError as error:
-        raise BrokenKeyFile(f"{path} is not a key file: restore it from a backup, or delete it to get a new key") from error
+        raise BrokenKeyFile(
+            f"{path} is not a key file: restore it from a backup, or delete it to get a new key"
+        ) from error

@@ -100,7 +100,13 @@ class Node:
             self.spawn(self.minter.run())
         for service in self.services:
             await service.start()
-        log.info("%s: height %d, p2p port %d, API port %d", self.config.label, self.chain.height, self.p2p.port, self.api_port)
+        log.info(
+            "%s: height %d, p2p port %d, API port %d",
+            self.config.label,
+            self.chain.height,
+            self.p2p.port,
+            self.api_port,
+        )
 
     async def stop(self) -> None:
         """Stop every part and close the database."""
@@ -157,7 +163,7 @@ class Node:
         return self.genesis.consensus.slot_at(self.now())
 
     def work(self) -> Work | None:
-        """What miners should train for now; None between commit close and settlement, or while the dataset is not here."""
+        """What miners should train for now; None from commit close to settlement, or while the dataset is not here."""
         parameters, state = self.genesis.consensus, self.chain.state
         epoch = records.current_epoch(state)
         closes = parameters.time_of(parameters.start(epoch.number) + parameters.commit_close)
@@ -279,4 +285,3 @@ class Node:
 
     async def _fetch(self, id: bytes, size: int, hint: bytes | None) -> bool:
         return await self.p2p.fetch_artifact(id, size, hint)
-

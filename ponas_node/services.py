@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _VALIDATION_SECONDS = 60.0
+_LEAST_SILENCE, _MOST_SILENCE = 15.0, 60.0  # seconds without progress after which a lease goes to a backup miner
 
 
 class PoolService:
@@ -37,7 +38,13 @@ class PoolService:
         self._node = node
         self._key = key
         self._worker = Worker("pool-validator")
-        settings = PoolSettings(network=node.network, max_model_bytes=node.genesis.consensus.max_model_bytes)
+        consensus = node.genesis.consensus
+        window = consensus.commit_close * consensus.slot_milliseconds / 1000
+        settings = PoolSettings(
+            network=node.network,
+            max_model_bytes=consensus.max_model_bytes,
+            silence_seconds=max(_LEAST_SILENCE, min(_MOST_SILENCE, window / 4)),
+        )
         storage = NamespaceStorage(node.store.namespace(b"pool"))
         self.pool = Pool(storage, settings, random.Random(secrets.randbits(256)))
         self.server = PoolServer(

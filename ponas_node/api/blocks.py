@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
@@ -144,21 +142,14 @@ async def mempool(request: web.Request) -> web.Response:
 
 def immature_balance(view: NodeView, address: bytes) -> int:
     """What coinbases have paid to `address` that cannot be spent yet."""
-    total, height = 0, view.chain.height
-    for paid in range(max(1, height - view.genesis.ledger.coinbase_maturity + 1), height + 1):
-        data = view.chain.state.get(ledger._IMMATURE + paid.to_bytes(8, "big"))
-        if data is not None:
-            total += _sums(data).get(address, 0)
-    return total
-
-
-@lru_cache(maxsize=4096)
-def _sums(data: bytes) -> MappingProxyType[bytes, int]:
-    """Amounts by address of one block's immature outputs. Keyed by content, so that no reorganisation can stale it."""
-    sums: dict[bytes, int] = {}
-    for output in ledger._Outputs.decode(data, len(data)).outputs:
-        sums[output.address] = sums.get(output.address, 0) + output.amount
-    return MappingProxyType(sums)
+    height = view.chain.height
+    first = max(1, height - view.genesis.ledger.coinbase_maturity + 1)
+    return sum(
+        output.amount
+        for paid in range(first, height + 1)
+        for output in ledger.immature_outputs(view.chain.state, paid)
+        if output.address == address
+    )
 
 
 def routes() -> list[web.RouteDef]:

@@ -66,6 +66,7 @@ async def status(request: web.Request) -> web.Response:
         "sync": sync,
         "mempool": len(view.mempool),
         "pool": view.pool_summary() is not None,
+        "counters": dict(view.counters()),
     })  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rich.live import Live
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.options import Subparsers, add_command
 from ponas_node.testnet.audit import audit
-from ponas_node.testnet.layout import Layout, prepare
+from ponas_node.testnet.layout import Layout, check_ports, prepare
 from ponas_node.testnet.screen import render
 from ponas_node.testnet.supervisor import Supervisor
 from ponas_node.testnet.watch import Watcher
@@ -66,6 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"The testnet in {arguments.data} cannot be opened ({error}): mend or delete it.") from error
     if arguments.prepare:
         return 0
+    try:
+        check_ports(layout)
+    except OSError as error:
+        raise UserError(f"The testnet cannot start: {error.strerror}.") from error
     return asyncio.run(_run(layout, arguments.epochs, arguments.json))
 
 
@@ -143,7 +147,9 @@ def _judge(
         "reorgs": watcher.reorgs,
     }
     outcome["problems"] += [f"{name} did not stop by itself and was killed" for name in killed]
-    outcome["problems"] += [f"{name} ended by itself {n} times; see its log" for name, n in supervisor.crashes.items() if n]
+    outcome["problems"] += [
+        f"{name} ended by itself {n} times; see its log" for name, n in supervisor.crashes.items() if n
+    ]
     outcome["ok"] = not outcome["problems"]
     text = json.dumps(outcome, indent=2) + "\n"
     if report is not None:

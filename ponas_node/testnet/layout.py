@@ -85,6 +85,16 @@ def prepare(root: Path, first_port: int) -> Layout:
     return Layout(root, ports)
 
 
+def check_ports(layout: Layout) -> None:
+    """Raise OSError where a port of the testnet is taken, as by another testnet."""
+    for port in (port for pair in layout.ports.values() for port in pair):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            message = f"port {port} is in use: stop the other testnet or program, or choose another folder and --port"
+            raise OSError(error.errno, message) from error
+
+
 def _create(root: Path, first_port: int) -> None:
     for folder in ("wallets", "logs"):
         (root / folder).mkdir(parents=True, exist_ok=True)

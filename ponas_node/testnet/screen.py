@@ -30,7 +30,9 @@ def render(
     parts: list[RenderableType] = [_head(snapshot, parameters)]
     parts.append(Columns([_nodes(snapshot, restarts), _seats(snapshot, names)]))
     parts.append(Columns([_pool(snapshot, names), _payments(snapshot)]))
-    parts.append(Text(f"Explorer {layout.url('node1')}/   API {layout.url('node1')}/v1/status   Logs {layout.root}/logs"))
+    parts.append(
+        Text(f"Explorer {layout.url('node1')}/   API {layout.url('node1')}/v1/status   Logs {layout.root}/logs")
+    )
     parts.append(Text("Ctrl-C stops everything; the next start goes on from here.", style="dim"))
     return Group(*parts)
 
@@ -75,7 +77,9 @@ def _nodes(snapshot: Snapshot, restarts: dict[str, int]) -> Table:
         note = "syncing" if status["syncing"] else ""
         if restarts.get(name):
             note += f" restarted {restarts[name]}x"
-        table.add_row(name, str(status["height"]), status["tip"][:12], str(status["peers"]), str(status["mempool"]), note)
+        table.add_row(
+            name, str(status["height"]), status["tip"][:12], str(status["peers"]), str(status["mempool"]), note
+        )
     return table
 
 
@@ -94,7 +98,10 @@ def _pool(snapshot: Snapshot, names: dict[str, str]) -> Table:
     results = f"{pool.get('results', 0)} results, {pool.get('leases', 0)} leases"
     table = Table("member", "shares", "points", "of them paid", title=f"Pool ({results})")
     for member in pool.get("member_list", []):
-        row = [names.get(member["address"], _short(member["address"])), *(str(member[name]) for name in ("shares", "earned", "paid"))]
+        row = [
+            names.get(member["address"], _short(member["address"])),
+            *(str(member[name]) for name in ("shares", "earned", "paid")),
+        ]
         table.add_row(*row)
     return table
 
@@ -109,5 +116,3 @@ def _payments(snapshot: Snapshot) -> Table:
         paid = ", ".join(f"{name[:10]} {format_amount(amount)}" for name, amount in payment.paid.items())
         table.add_row(str(payment.height), payment.minter[:12], paid)
     return table
-
-

@@ -67,7 +67,7 @@ class Watcher:
         if number > 0 and self.snapshot.last_epoch.get("number") != number - 1:
             self.snapshot.last_epoch = await self._get(session, best, f"/v1/epochs/{number - 1}")
         for name, answer in status.items():
-            self.reorgs[name] = int(answer.get("reorgs", 0))
+            self.reorgs[name] = int(answer["counters"]["reorgs"])
         await self._payments(session, best, int(status[best]["height"]))
         return self.snapshot
 
@@ -96,4 +96,3 @@ class Watcher:
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return {}
-

@@ -31,7 +31,12 @@ from consensus.types import (
 )
 
 LEDGER = LedgerParameters(
-    coinbase_maturity=5, max_rollback=40, max_block_bytes=1 << 18, fee_per_byte=1, subsidy=5_000_000, halving_blocks=1000
+    coinbase_maturity=5,
+    max_rollback=40,
+    max_block_bytes=1 << 18,
+    fee_per_byte=1,
+    subsidy=5_000_000,
+    halving_blocks=1000,
 )
 CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=1000, epoch_slots=20, commit_close=8, reveal_open=11, reveal_close=16,
@@ -84,7 +89,9 @@ class World:
         self.keys = [PrivateKey(bytes([i + 1]) * 32) for i in range(keys)]
         consensus = dataclasses.replace(CONSENSUS, **changes)
         allocations = tuple(Allocation(key.address, 10_000_000) for key in self.keys)
-        self.genesis = Genesis("test", LEDGER, consensus, allocations, (self.keys[0].public,), (BuiltInTask(spec, funded),))
+        self.genesis = Genesis(
+            "test", LEDGER, consensus, allocations, (self.keys[0].public,), (BuiltInTask(spec, funded),)
+        )
         self.facts = TableFacts()
         self.path = path
         self.rules = ConsensusRules(self.genesis, self.facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import socket
 import subprocess
 import sys
@@ -125,9 +126,14 @@ def test_peer_of_another_genesis_is_refused_with_a_reason(genesis_file: Path, tm
     other.write_text(dataclasses.replace(small_genesis(), name="another").to_json())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    first = node(genesis_file, tmp_path / "a")[:5] + ("--p2p-port", port, "--api-port", 0, "--prover-delay", -1)
+    first = (*node(genesis_file, tmp_path / "a")[:5], "--p2p-port", port, "--api-port", 0, "--prover-delay", -1)
     with running(*first):
-        command = [sys.executable, "-m", "ponas_node.cli.main", *map(str, node(other, tmp_path / "b", "--peer", f"127.0.0.1:{port}"))]
+        command = [
+            sys.executable,
+            "-m",
+            "ponas_node.cli.main",
+            *map(str, node(other, tmp_path / "b", "--peer", f"127.0.0.1:{port}")),
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
@@ -139,3 +145,14 @@ def test_peer_of_another_genesis_is_refused_with_a_reason(genesis_file: Path, tm
         finally:
             process.terminate()
             process.wait(20)
+
+
+def test_testnet_that_runs_already_or_whose_folder_is_broken(tmp_path: Path) -> None:
+    assert ponas("testnet", "--prepare", "--data", tmp_path / "net", "--port", 0).returncode == 0
+    ports = json.loads((tmp_path / "net" / "ports.json").read_text())
+    with socket.create_server(("127.0.0.1", ports["node3"][1])):
+        line = complaint("testnet", "--data", tmp_path / "net", "--epochs", 1)
+    assert str(ports["node3"][1]) in line and "in use" in line
+    (tmp_path / "net" / "ports.json").write_text("rubbish")
+    assert "mend or delete" in complaint("testnet", "--data", tmp_path / "net")
+    assert "--epochs" in complaint("testnet", "--json", tmp_path / "report.json")

@@ -138,7 +138,7 @@ class Engine:
                 share, scale = self._input_gradient(done, weights, index, source, gradient, power)
                 if nodes[source].relu:
                     share = share * (done.values[source] > 0)
-                if index in weights:  # other nodes only hand on 8-bit gradients, which rounding would not change
+                if index in weights or node.overlaps:  # others hand on 8-bit gradients, which rounding leaves alone
                     share, scale = fast.requantise_dithered(share, scale, dither.take(2 * index + slot, share))
                 if source in gradients:
                     share, scale = fast.align_add(*gradients[source], share, scale)

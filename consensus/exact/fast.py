@@ -188,13 +188,24 @@ def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shap
 
 
 def pool(values: Tensor, node: Node) -> Tensor:
-    """Sum or maximum over windows that lie side by side: (batch, height, width, channels)."""
+    """Sum or maximum over windows: (batch, height, width, channels). Only windows of sums may overlap. A new tensor."""
+    if node.overlaps:
+        seen = taps(pad(values, node), node)
+        out = seen[0].clone()
+        for view in seen[1:]:
+            out.add_(view)
+        return out
     tiles = _tiles(values, node)
     return tiles.sum(dim=(2, 4)) if node.kind == "sum_pool" else tiles.amax(dim=(2, 4))
 
 
 def pool_gradient(gradient: Tensor, values: Tensor, out: Tensor, node: Node) -> Tensor:
     """Every pixel of a sum gets the gradient; of a maximum, every pixel that attains it."""
+    if node.overlaps:
+        padded = gradient.new_zeros((gradient.shape[0], *padded_size(node), gradient.shape[3]))
+        for view in taps(padded, node):
+            view.add_(gradient)
+        return unpad(padded, node, values.shape)
     spread = gradient[:, :, None, :, None]
     if node.kind == "max_pool":
         tiles = spread * (_tiles(values, node) == out[:, :, None, :, None])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from consensus.spaces.base import Cost, InputShape, InvalidGenotype, Space
 from consensus.spaces.graph import Graph, Node
+from consensus.spaces.nb201 import NB201V1
 from consensus.spaces.stages import StagesV1
 
 __all__ = ["SPACES", "Cost", "Graph", "InputShape", "InvalidGenotype", "Node", "Space", "UnknownSpace", "get_space"]
 
-SPACES: dict[str, Space] = {space.name: space for space in (StagesV1(),)}
+SPACES: dict[str, Space] = {space.name: space for space in (StagesV1(), NB201V1())}
 
 
 class UnknownSpace(ValueError):

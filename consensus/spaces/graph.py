@@ -4,7 +4,8 @@ Tensors are NHWC. A node computes, in integers:
 
 - `conv`: a matrix product over the window; weights have shape (kh * kw * channels in, channels out).
 - `depthwise`: one filter per channel; weights have shape (kh * kw, channels).
-- `sum_pool`, `max_pool`: over the window. A mean is a sum whose `gain` divides by a power of two.
+- `sum_pool`, `max_pool`: over the window. A mean is a sum whose `gain` divides by a power of two. Windows lie side by
+  side, but those of sums may overlap. A sum over one pixel is the identity: with `relu`, a rectifier.
 - `add`: of two inputs of one shape.
 - `input`: node 0, the samples.
 
@@ -45,6 +46,11 @@ class Node:
     pad: int = 0
     relu: bool = False
     gain: int = 0
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the windows of a pool overlap."""
+        return self.kind == "sum_pool" and self.kernel != self.stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,16 @@ class GraphBuilder:
         height, width = min(2, before.height), min(2, before.width)
         gain = self._mean_gain(kernel)
         return self._append(Node("sum_pool", (source,), height, width, before.channels, kernel, kernel, gain=gain))
+
+    def smooth(self, source: int, size: int) -> int:
+        """About the mean of an odd square window around every pixel: zero padded, overlapping, of the same size."""
+        gain = self._mean_gain((size, size))
+        return self._window("sum_pool", source, self.nodes[source].channels, size, 1, False, gain)
+
+    def rectify(self, source: int) -> int:
+        """Negative values become 0."""
+        before = self.nodes[source]
+        return self._append(Node("sum_pool", (source,), before.height, before.width, before.channels, relu=True))
 
     def add(self, left: int, right: int, relu: bool = True) -> int:
         """The sum of two tensors of one shape."""

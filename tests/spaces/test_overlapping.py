@@ -1,0 +1,85 @@
+"""Sums over windows that overlap, and rectifiers: fast against the definition, alone and in whole trainings."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consensus.exact import Recipe, decode_model, evaluate, fast, initial_state, reference, run_segment, train
+from consensus.exact.engine import Engine
+from consensus.spaces import Graph, InputShape, InvalidGenotype
+from consensus.spaces.graph import GraphBuilder, Node
+from tests.exact.helpers import random_dataset
+
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(deadline=None, print_blob=True)
+@given(SEEDS, st.sampled_from([torch.float32, torch.float64]), st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]))
+def test_overlapping_sums(seed, dtype, size, stride):
+    rng = random.Random(seed)
+    noise = np.random.default_rng(seed)
+    height, width, channels = rng.randint(1, 9), rng.randint(1, 9), rng.randint(1, 5)
+    out = -(-height // stride), -(-width // stride)
+    node = Node("sum_pool", (0,), *out, channels, (size, size), (stride, stride), size // 2)
+    values = noise.choice([-127, 127, 1], (3, height, width, channels))
+    gradient = noise.integers(-127, 128, (3, *out, channels))
+    x, g = (torch.from_numpy(array).to(dtype) for array in (values, gradient))
+    truth = reference.pool(values, node)
+    computed = fast.pool(x, node)
+    assert np.array_equal(computed.numpy(), truth)
+    assert computed.data_ptr() != x.data_ptr(), "what a pool gives is overwritten later"
+    back = fast.pool_gradient(g, x, computed, node)
+    assert np.array_equal(back.numpy(), reference.pool_gradient(gradient, values, truth, node))
+    assert np.array_equal(g.numpy(), gradient) and np.array_equal(x.numpy(), values)
+
+
+def tangled(rng: random.Random, shape: InputShape) -> Graph:
+    """Random sums of smoothed, rectified, convolved and plain earlier nodes, the same one twice among them."""
+    build = GraphBuilder(shape)
+    nodes = [build.conv(0, 4, 3, relu=rng.random() < 0.5)]
+    for _ in range(rng.randint(2, 6)):
+        source = rng.choice(nodes)
+        kind = rng.randrange(4)
+        if kind == 0:
+            nodes.append(build.smooth(source, rng.choice([3, 5])))
+        elif kind == 1:
+            nodes.append(build.rectify(source))
+        elif kind == 2:
+            nodes.append(build.conv(source, 4, rng.choice([1, 3]), relu=rng.random() < 0.5))
+        else:
+            nodes.append(build.add(source, rng.choice(nodes), relu=rng.random() < 0.5))
+    last = nodes[0]
+    for other in nodes[1:]:
+        last = build.add(last, other, relu=False)
+    node = build.nodes[last]
+    return build.logits(build.pool("sum_pool", last, (node.height, node.width)), shape.classes)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("lazy", [False, True])
+def test_networks_of_them_train_as_the_definition_says(seed, lazy, monkeypatch):
+    rng = random.Random(seed)
+    shape = InputShape(rng.randint(3, 7), rng.randint(3, 7), rng.randint(1, 2), 3)
+    graph, dataset = tangled(rng, shape), random_dataset(rng, shape)
+    recipe = Recipe(steps=3, batch=6, segments=1)
+    if lazy:
+        monkeypatch.setattr(Engine.__init__, "__defaults__", (True,))
+    start = initial_state(graph, b"s")
+    one = run_segment(graph, dataset, recipe, b"s", start, 0)
+    two = reference.run_segment(graph, dataset, recipe, b"s", start)
+    assert one.digest() == two.digest()
+    model = decode_model(train(graph, dataset, recipe, b"s").model, graph)
+    split = dataset.test
+    assert evaluate(graph, model, split.samples, split.labels) == reference.evaluate(
+        graph, model, split.samples, split.labels
+    )
+
+
+def test_a_window_whose_sum_could_be_inexact_is_refused():
+    build = GraphBuilder(InputShape(400, 400, 1, 2))
+    with pytest.raises(InvalidGenotype, match="exact range"):
+        build.smooth(0, 399)

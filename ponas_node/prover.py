@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -79,8 +78,7 @@ class Prover:
         finally:
             if not job.done():
                 job.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await job
+                await asyncio.wait([job])  # unlike awaiting the job, this lets a cancellation of our own through
         output: bytes = job.result()
         self._done = (boundary, output)
         return output

@@ -106,7 +106,7 @@ class Worker:
             return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()  # reads to the end and closes the pipes as well
 
 
 def _read(pipe: BinaryIO) -> Any:

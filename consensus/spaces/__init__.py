@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from consensus.spaces.base import Cost, InputShape, InvalidGenotype, Space
 from consensus.spaces.graph import Graph, Node
+from consensus.spaces.mlp import MlpV1
 from consensus.spaces.nb201 import NB201V1
+from consensus.spaces.picture import picture
 from consensus.spaces.stages import StagesV1
 
-__all__ = ["SPACES", "Cost", "Graph", "InputShape", "InvalidGenotype", "Node", "Space", "UnknownSpace", "get_space"]
+__all__ = [
+    "SPACES",
+    "Cost",
+    "Graph",
+    "InputShape",
+    "InvalidGenotype",
+    "Node",
+    "Space",
+    "UnknownSpace",
+    "get_space",
+    "picture",
+]
 
-SPACES: dict[str, Space] = {space.name: space for space in (StagesV1(), NB201V1())}
+SPACES: dict[str, Space] = {space.name: space for space in (StagesV1(), NB201V1(), MlpV1())}
 
 
 class UnknownSpace(ValueError):

@@ -159,9 +159,15 @@ def recipe_of(spec: TaskSpec, steps: int | None = None) -> Recipe:
 
 
 def exact_device(name: str) -> str:
-    """A device that passed the self-test. Raises UserError."""
+    """A device that passed the self-test. Raises UserError.
+
+    Torch gets one thread: more of them spin, and where other programs share the cores that costs far more than it gains.
+    """
+    import torch
+
     from consensus.exact.device import InexactDevice, pick_device
 
+    torch.set_num_threads(1)
     try:
         return pick_device(name)
     except (InexactDevice, ValueError) as error:

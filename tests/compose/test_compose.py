@@ -62,8 +62,8 @@ def seats(name: str) -> set[str]:
 def test_testnet_in_containers(containers: None) -> None:
     until("everybody is healthy", lambda: compose("ps").count("(healthy)") == 8)
     assert "root" not in compose("exec", "-T", "node1", "whoami")
-    listening = compose("ps")
-    assert "0.0.0.0:" not in listening and "127.0.0.1:18741" in listening
+    for name, port in PORTS.items():
+        assert compose("port", name, "8645").strip() == f"127.0.0.1:{port}"
     until("pool and solo miner hold seats", lambda: len(seats("node1")) == 2)
     subprocess.run(["docker", "kill", "--signal", "KILL", "ponas-test_node3_1"], check=True, capture_output=True)
     height = get("node1", "/v1/status")["height"]

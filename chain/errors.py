@@ -50,6 +50,15 @@ class NotApplicable(Ignore):
     code = "not_applicable"
 
 
+class Refuted(Ignore):
+    """A transaction that is false on this branch, though it may be true on another one, whose beacon or task differs.
+
+    In a block it is a fault of the block. On its own it says nothing against the peer: it may be on the other branch.
+    """
+
+    code = "refuted"
+
+
 class BadBlock(Reject):
     """A block that breaks a rule."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from chain.errors import BadTransaction, NotApplicable
+from chain.errors import BadTransaction, NotApplicable, Refuted
 from chain.merkle import root_from_path
 from chain.rules import BlockContext
 from chain.state import Overlay
@@ -34,9 +34,9 @@ def apply_reveal(
     if correct is None:
         return (fact,)
     if correct < 0:
-        raise BadTransaction("the model does not decode for its genotype", "bad_model")
+        raise Refuted("the model does not decode for its genotype", "bad_model")
     if correct != body.correct:
-        raise BadTransaction(f"the model scores {correct}, not the claimed {body.correct}", "wrong_score")
+        raise Refuted(f"the model scores {correct}, not the claimed {body.correct}", "wrong_score")
     result = ResultRecord(
         id=transaction.id, epoch=epoch.number, task=epoch.task, owner=transaction.sender, commit=commit.id,
         commit_height=commit.height, commit_index=commit.index, leaf_index=body.index, genotype=body.genotype,
@@ -52,16 +52,16 @@ def apply_reveal(
 
 
 def check_genotype(spec: TaskSpec, genotype: bytes) -> tuple[bytes, Cost]:
-    """(canonical genotype, cost) of an architecture within the task's limits; raises BadTransaction."""
+    """(canonical genotype, cost) of an architecture within the task's limits; raises Refuted."""
     space = get_space(spec.space)
     try:
         space.validate(genotype)
         canonical = space.canonical(genotype)
         cost = space.cost(genotype, input_shape(spec))
     except InvalidGenotype as error:
-        raise BadTransaction(f"genotype: {error}", "bad_genotype") from error
+        raise Refuted("genotype: " + str(error).rstrip("."), "bad_genotype") from error
     if cost.parameters > spec.max_parameters or cost.macs > spec.max_macs:
-        raise BadTransaction(
+        raise Refuted(
             f"{cost.parameters} parameters and {cost.macs} MACs; the task allows "
             f"{spec.max_parameters} and {spec.max_macs}",
             "architecture_too_large",
@@ -97,7 +97,7 @@ def _check_seal(
 
 def _check_form(parameters: ConsensusParameters, spec: TaskSpec, body: RevealBody) -> None:
     if len(body.leaves) != spec.segments + 2:
-        raise BadTransaction(f"{len(body.leaves)} checkpoint leaves, expected {spec.segments + 2}", "bad_leaves")
+        raise Refuted(f"{len(body.leaves)} checkpoint leaves, expected {spec.segments + 2}", "bad_leaves")
     if body.model_bytes > parameters.max_model_bytes:
         raise BadTransaction(f"a model has at most {parameters.max_model_bytes} bytes", "model_too_large")
     if len(body.payouts) > parameters.payout_entries:

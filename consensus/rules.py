@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from chain import accounts
-from chain.errors import BadBlock, BadTransaction, NotApplicable
+from chain.errors import BadBlock, BadTransaction, NotApplicable, Refuted
 from chain.hashing import EMPTY, digest
 from chain.keys import address_of
 from chain.rules import BlockContext, CoinbasePlan
@@ -193,7 +193,7 @@ class ConsensusRules:
         if known is None:
             return (fact,)
         if known == FALSE:
-            raise BadTransaction("the delay function's output does not verify", "bad_beacon")
+            raise Refuted("the delay function's output does not verify", "bad_beacon")
         value = beacon_value(body.output)
         records.write_epoch(state, dataclasses.replace(epoch, beacon=value))
         state.put(records.LAST_BEACON, value)

@@ -180,11 +180,13 @@ class Competitor:
         if task is None:
             return None
         fact = ScoreFact(task.spec, entry.genotype, entry.leaves[-1], entry.model_bytes, epoch.beacon)
-        correct = await self._node.oracle.establish(fact, FOR_OWN_SEARCH)
-        if correct < task.spec.baseline_correct:
+        try:
+            _, cost = check_genotype(task.spec, entry.genotype)
+            correct = await self._node.oracle.establish(fact, FOR_OWN_SEARCH)
+        except Invalid as error:  # one that cannot be shown now must not hold up the others
+            log.warning("epoch %d: candidate %s: %s", epoch.number, entry.genotype.hex(), error)
             return None
-        _, cost = check_genotype(task.spec, entry.genotype)
-        return -correct, cost.macs
+        return None if correct < task.spec.baseline_correct else (-correct, cost.macs)
 
     async def _open(self, entry: Sealed, commit: CommitRecord, batch: Batch, index: int, correct: int) -> None:
         limit = self._node.genesis.consensus.payout_entries

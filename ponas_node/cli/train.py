@@ -99,7 +99,7 @@ def _check_free(path: Path | None) -> None:
 
 
 def _architecture(spec: TaskSpec, text: str) -> Graph:
-    """The network of a genotype; prints what it is. Raises UserError, BadTransaction."""
+    """The network of a genotype; prints what it is. Raises UserError, Refuted."""
     from consensus.reveal import check_genotype
     from consensus.spaces import InvalidGenotype, UnknownSpace, get_space
     from consensus.tasks import input_shape
@@ -123,7 +123,7 @@ def _architecture(spec: TaskSpec, text: str) -> Graph:
 
 def _sample(spec: TaskSpec) -> bytes:
     """A random genotype that fits the task."""
-    from chain.errors import BadTransaction
+    from chain.errors import Refuted
     from consensus.reveal import check_genotype
     from consensus.spaces import get_space
 
@@ -132,7 +132,7 @@ def _sample(spec: TaskSpec) -> bytes:
         genotype = get_space(spec.space).sample(rng)
         try:
             check_genotype(spec, genotype)
-        except BadTransaction:
+        except Refuted:
             continue
         return genotype
     raise UserError("A thousand random architectures broke the task's limits: raise max_parameters and max_macs.")
@@ -161,7 +161,7 @@ def recipe_of(spec: TaskSpec, steps: int | None = None) -> Recipe:
 def exact_device(name: str) -> str:
     """A device that passed the self-test. Raises UserError.
 
-    Torch gets one thread: more of them spin, and where other programs share the cores that costs far more than it gains.
+    Torch gets one thread: more of them spin, and where others share the cores that costs far more than it gains.
     """
     import torch
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chain import accounts
-from chain.errors import BadBlock, BadCoinbase, BadSignature, BadTransaction, Invalid, NotApplicable
+from chain.errors import BadBlock, BadCoinbase, BadSignature, BadTransaction, Invalid, NotApplicable, Refuted
 from chain.keys import PrivateKey
 from chain.ledger import apply_transaction, begin
 from chain.rules import BlockContext
@@ -174,7 +174,7 @@ def test_sealed_rubbish_is_refused_when_opened(world: World) -> None:
     world.mint_to(11)
     codes = []
     for i in range(3):
-        with pytest.raises(BadTransaction) as caught:
+        with pytest.raises(Refuted) as caught:
             apply(world, world.reveal(world.keys[1], commit, found, i))
         codes.append(caught.value.code)
     assert codes == ["bad_genotype", "bad_leaves", "bad_model"]
@@ -223,7 +223,7 @@ def test_beacon_that_does_not_verify(world: World) -> None:
     world.mint_to(9)
     output = bytes([4]) * 200
     world.facts.false.add(output)
-    with pytest.raises(BadTransaction) as caught:
+    with pytest.raises(Refuted) as caught:
         apply(world, world.beacon(output=output))
     assert caught.value.code == "bad_beacon"
     world.mint(world.beacon())

@@ -10,7 +10,7 @@ import pytest
 
 from chain import accounts
 from chain.artifact import artifact_id
-from chain.errors import BadBlock, BadTransaction, Invalid
+from chain.errors import BadBlock, Invalid, Refuted
 from chain.merkle import merkle_path, merkle_root
 from chain.types import Block, Kind, Transaction, sign_transaction, transactions_root
 from consensus import exact, records, vdf
@@ -145,7 +145,7 @@ async def refused(lone: Lone, transaction: Transaction, code: str) -> None:
     tip = lone.node.chain.tip
     lone.time = lone.parameters.time_of(tip.slot + 1) + 0.01
     before = accounts.account(lone.node.chain.state, OWNER.address)
-    with pytest.raises(BadTransaction) as caught:
+    with pytest.raises(Refuted) as caught:
         await lone.node.submit_transaction(transaction)
     assert caught.value.code == code
     with pytest.raises(BadBlock) as blocked:

@@ -1,4 +1,4 @@
-"""Datasets: samples, labels and a fixed split, as one canonical run of bytes; and the data sets that come built in.
+"""The form of a data set: samples, labels and a fixed split, as one canonical run of bytes.
 
 Encoding, little endian: magic, kind of sample (0 uint8, 1 int8), height, width, channels, classes, three sample counts,
 length of the name, name; then for train, validation and test all samples and all labels (16 bits each). There is one
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,17 +122,6 @@ def split_by_hash(name: str, samples: np.ndarray, labels: np.ndarray, classes: i
     splits = [Split(np.ascontiguousarray(samples[mask]), labels[mask].astype(np.uint16)) for mask in chosen]
     height, width, channels = samples.shape[1:]
     return Dataset(name, InputShape(height, width, channels, classes), *splits)
-
-
-def digits() -> Dataset:
-    """1,797 handwritten digits, 8 x 8 pixels from 0 to 16, as scikit-learn ships them (UCI, Alpaydin and Kaynak)."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    return split_by_hash("digits", images.astype(np.uint8).reshape(-1, 8, 8, 1), labels, 10)
-
-
-BUILTIN: dict[str, Callable[[], Dataset]] = {"digits": digits}
 
 
 def _check_header(name: bytes, shape: InputShape, counts: list[int]) -> None:

@@ -25,11 +25,11 @@ def build_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None) -> 
 
 
 async def run_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None, ready: Callable[[Node], None]) -> int:
-    """Run until SIGINT or SIGTERM; calls `ready` once the ports are open. Answers the exit code."""
+    """Run until SIGINT, SIGTERM or SIGHUP; calls `ready` once the ports are open. Answers the exit code."""
     node = build_node(config, genesis, key)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     try:
         await node.start()

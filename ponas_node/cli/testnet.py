@@ -77,7 +77,7 @@ async def _run(layout: Layout, epochs: int | None, report: Path | None) -> int:
     started = time.time()
     supervisor, watcher = Supervisor(layout), Watcher(layout)
     interrupted = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
     keeper = asyncio.create_task(supervisor.run())
     try:

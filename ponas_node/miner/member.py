@@ -313,7 +313,7 @@ async def run_member(url: str, key: PrivateKey, data: Path, device: str) -> int:
         log.error("%s", error)
         return 1
     task = asyncio.create_task(member.run())
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task

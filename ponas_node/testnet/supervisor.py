@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 from typing import IO
 
 from ponas_node.testnet.layout import EVERYBODY, Layout
 
 _GRACE = 15.0  # seconds to stop by itself before a process is killed
 _RESTART_AFTER = 2.0
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Supervisor:
@@ -74,7 +77,14 @@ class Supervisor:
                 stderr=log,
                 env=dict(os.environ, OMP_NUM_THREADS="1"),
                 start_new_session=True,  # Ctrl-C reaches the launcher only, which stops the others in order
+                preexec_fn=_die_with_parent,
             )
 
     def _log(self, name: str) -> IO[bytes]:
         return self.layout.log(name).open("ab")
+
+
+def _die_with_parent() -> None:
+    """Have Linux stop this process when the launcher is killed; elsewhere it would go on by itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

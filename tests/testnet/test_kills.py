@@ -82,3 +82,23 @@ def check_acknowledged_shares(root: Path) -> None:
         told |= set(re.findall(r"share ([0-9a-f]{12}) accepted", (root / "logs" / f"{name}.log").read_text()))
     assert told, "no member was told of an accepted share"
     assert told <= set(credited), f"acknowledged shares are lost: {told - set(credited)}"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_launcher(tmp_path: Path, number: signal.Signals) -> None:
+    """A closed terminal, a stop, Ctrl-C, and even a kill of the launcher leave nothing behind."""
+    root = tmp_path / "net"
+    command = [sys.executable, "-m", "ponas_node.cli.main", "testnet", "--data", str(root), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait(lambda: all(pid_of(root, name) for name in EVERYBODY))
+    process.send_signal(number)
+    process.wait(60)
+    wait(lambda: not any(pid_of(root, name) for name in EVERYBODY))
+
+
+def wait(condition) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)

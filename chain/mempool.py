@@ -27,12 +27,17 @@ _EVICTED_PART = 16  # an eviction makes room for one sixteenth of the pool
 
 @dataclass(frozen=True, slots=True)
 class MempoolLimits:
-    """How much a pool holds. `nonce_gap`: how far ahead of the sender's next nonce a transaction may wait."""
+    """How much a pool holds.
+
+    `nonce_gap`: how far ahead of the sender's next nonce a transaction may be. `idle_blocks`: for how many blocks one
+    may be in the pool without being ready.
+    """
 
     count: int = 5000
     size: int = 16 << 20
     per_sender: int = 64
     nonce_gap: int = 16
+    idle_blocks: int = 6
 
 
 class Standing(Enum):
@@ -50,6 +55,7 @@ class _Entry:
     rate: int
     standing: Standing
     missing: tuple[object, ...] = ()
+    idle_since: int | None = None  # height of the next block when it was first seen not ready
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -143,7 +149,18 @@ class Mempool:
                 self._insert(entry)
         self._scratch = None
         self._refresh(state, context)
+        self._expire(context.height)
         self._evict()
+
+    def _expire(self, height: int) -> None:
+        """Drop what has long waited for an earlier nonce or for facts: it stands in its sender's way."""
+        for entry in list(self._entries.values()):
+            if entry.standing is Standing.READY:
+                entry.idle_since = None
+            elif entry.idle_since is None:
+                entry.idle_since = height
+            elif height - entry.idle_since > self.limits.idle_blocks:
+                self._remove(entry.transaction.id)
 
     def candidates(self) -> list[Transaction]:
         """What the next block should take, best first: protocol transactions, then by fee per byte."""

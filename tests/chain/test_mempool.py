@@ -137,6 +137,20 @@ def test_a_phase_that_ends_drops_its_transactions(node):
     assert len(node.pool) == 0
 
 
+def test_what_waits_for_a_lost_predecessor_expires(node):
+    """Reveals of a phase that ended: the first is dropped, and the later nonces must not block the sender for ever."""
+    node.add(reveal(ALICE, 0), reveal(ALICE, 1), reveal(ALICE, 2), slot=2)
+    node.take(mint(node.chain, 2))
+    assert len(node.pool) == 2
+    for slot in range(3, 3 + node.pool.limits.idle_blocks):
+        node.take(mint(node.chain, slot))
+        assert len(node.pool) == 2
+    node.take(mint(node.chain, slot + 1))
+    assert len(node.pool) == 0
+    node.add(pay(ALICE, 0), pay(ALICE, 1))
+    assert len(node.pool.candidates()) == 2
+
+
 def test_included_ones_leave_and_a_reorg_brings_them_back(node, builder):
     one, two, three = pay(ALICE, 0), pay(BOB, 0), pay(ALICE, 1)
     node.add(one, two, three)

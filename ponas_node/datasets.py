@@ -23,3 +23,6 @@ def provide_built_in(genesis: Genesis, artifacts: ArtifactStore) -> None:
         if artifact_id(data) in wanted:
             artifacts.put(data)
             log.info("built dataset %s", name)
+            wanted.discard(artifact_id(data))
+        if not wanted:
+            break  # the others take seconds to build

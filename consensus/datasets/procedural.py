@@ -25,7 +25,7 @@ DRAWS = 1024
 """Counter values that a sample has to itself."""
 
 
-def procedural_split(seed: bytes, start: int, count: int, difficulty: int = 50, classes: int = 10) -> Split:
+def procedural_split(seed: bytes, start: int, count: int, difficulty: int = 65, classes: int = 10) -> Split:
     """Samples `start` to `start + count` of a seed: uint8 (count, 16, 16, 1). Difficulty 0 to 100; raises `BadDataset`.
 
     The glyphs depend on the seed and the number of classes only, not on the difficulty.
@@ -48,7 +48,7 @@ def procedural(
     train: int = 8192,
     validation: int = 1024,
     test: int = 2048,
-    difficulty: int = 50,
+    difficulty: int = 65,
     classes: int = 10,
     name: str = "",
 ) -> Dataset:

@@ -13,7 +13,9 @@ from ponas_node.cli.errors import USAGE, explain
 from ponas_node.cli.output import clean
 
 # In the order of the help. A command is the module of its name; it is loaded only when it is asked for.
-COMMANDS = ("wallet", "node", "mine", "testnet", "inspect", "publish", "train", "replay")
+COMMANDS = (
+    "wallet", "node", "mine", "testnet", "inspect", "publish", "dataset", "train", "replay", "export", "selftest",
+)  # fmt: skip
 INTERRUPTED = 130
 
 _DESCRIPTION = "PoNAS: a blockchain whose mining is neural architecture search that anyone can check, bit for bit."

@@ -79,7 +79,6 @@ class Node:
         self.services: list[Any] = []  # pool or solo search, added before start
         self.tip_listeners: list[Callable[[Outcome], None]] = []
         self.reorgs = 0
-        self.started = self.now()
         self.api_port = config.api_port
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it

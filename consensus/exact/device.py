@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from consensus.datasets import Dataset, Split
-from consensus.exact import fast, reference
+from consensus.exact import fast, normal, reference
 from consensus.exact.engine import torch_device
-from consensus.exact.recipe import Recipe
+from consensus.exact.recipe import NORMAL_TARGET, SCALE_BITS, Recipe
 from consensus.exact.state import initial_state
 from consensus.exact.training import run_segment
 from consensus.spaces import get_space
@@ -27,8 +27,10 @@ from consensus.spaces.graph import EXACT, MAX_PRODUCTS, Graph, Node
 
 logger = logging.getLogger(__name__)
 
-GOLDEN = "bd247c35636acd1af9c89426587f4926c88a03b88f14e5509b033d96676b65f5"
+GOLDEN = "01f191c57352ee2b3c87c2c59845c0c91b1437d2169b01305c577bcd04a56d38"
 """Hash of the state after `golden_training`; `reference` gives it too (tests/exact/test_device.py)."""
+
+GOLDEN_GENOTYPE = bytes([0, 0, 1, 5, 1, 1, 1, 4, 2, 2, 1, 6, 2, 0, 2])
 
 Vector = tuple[str, Tensor, np.ndarray]
 
@@ -77,8 +79,7 @@ def pick_device(name: str) -> str:
 
 def golden_graph() -> Graph:
     """A small network with every kind of node, on 7 x 5 pixels of 2 channels."""
-    genotype = bytes([0, 0, 1, 5, 1, 1, 1, 4, 2, 2, 1, 6, 2, 0, 2])
-    return get_space("stages-v1").decode(genotype, InputShape(7, 5, 2, 3))
+    return get_space("stages-v1").decode(GOLDEN_GENOTYPE, InputShape(7, 5, 2, 3))
 
 
 def golden_data() -> Dataset:
@@ -118,6 +119,7 @@ def _vectors(name: str) -> Iterator[Vector]:
         yield "cancelling sums from just below 2^24", torch.mm(send(left), send(right)), left @ right
     yield from _convolutions(send)
     yield from _rounding(send)
+    yield from _normalisation(send)
 
 
 def _convolutions(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
@@ -148,16 +150,36 @@ def _convolutions(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
 
 def _rounding(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
     edges = np.array([EXACT - 1, 0, 1, 65536, 196608, 327679, 8388608, 16711680, 16711681], dtype=np.int64)
-    edges = np.concatenate([edges, -edges])
+    edges = np.concatenate([edges, -edges, 1 << np.arange(24)])  # powers of two: halves, whatever the shift
     for limit in (127, 128, 255, 256, 1000, 65535, 1 << 20, EXACT - 1):
         values = np.clip(edges, -limit, limit)
         dither = (np.arange(len(values)) * 85 + 255) % 256
         zero = torch.zeros((), dtype=torch.int32, device=send(values).device)
         raw = reference.Scaled(values, 0)
-        near, noisy = reference.requantise(raw, relu=False), reference.requantise_dithered(raw, dither)
-        yield f"rounding of values up to {limit}", fast.requantise(send(values), zero, relu=False)[0], near.values
+        near, noisy = reference.to_bits(raw, 12), reference.requantise_dithered(raw, dither)
+        yield f"rounding of values up to {limit}", fast.to_bits(send(values), zero, 12)[0], near.values
         dithered = fast.requantise_dithered(send(values), zero, send(dither) / 256)[0]
         yield f"dithered rounding of values up to {limit}", dithered, noisy.values
+
+
+def _normalisation(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
+    """Sums of full length, halves, channels that are flat or have one value only, and gradients through them."""
+    sums = _pattern((5, 7, 9, 6), 2) * 129
+    sums[..., 1], sums[..., 2], sums[0, 0, 0, 2], sums[..., 3] = 0, -16384, 16384, sums[..., 3] // 5000
+    arrived, dither = _pattern(sums.shape, 3) * 32 + 5, np.arange(sums.size) % 256
+    for relu in (False, True):
+        batch = reference.batch_statistics(sums, NORMAL_TARGET)
+        truth = np.clip(reference.shift_nearest((sums - batch.means) * batch.scales, SCALE_BITS), -127, 127)
+        truth = np.maximum(truth, 0) if relu else truth
+        values, scales, means, parts = normal.normalise(send(sums), relu, NORMAL_TARGET)
+        yield "the means of a batch", means, batch.means
+        yield "the mean positive parts of a batch", parts, batch.parts
+        yield "the scales of a batch", scales * 2.0**SCALE_BITS, batch.scales
+        yield "normalised values", values, truth
+        gradient = reference.to_bits(reference.Scaled(arrived, 0), 12)
+        back = reference.normal_gradient(gradient, truth, relu, NORMAL_TARGET, dither)
+        computed = normal.gradient(send(gradient.values), values, relu, NORMAL_TARGET, send(dither) / 256)
+        yield "the gradient of a normalisation", computed, back.values
 
 
 def _pattern(shape: tuple[int, ...], salt: int) -> np.ndarray:

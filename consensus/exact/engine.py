@@ -6,16 +6,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from consensus.exact import fast
+from consensus.exact import fast, normal
 from consensus.exact.fast import Exponent
-from consensus.exact.model import Model
-from consensus.exact.recipe import EXP_TABLE, LOGIT_BITS, MASTER_LIMIT, PROBABILITY_BITS
+from consensus.exact.model import Model, target
+from consensus.exact.plan import MEAN_BITS, plan
+from consensus.exact.recipe import (
+    BACK_SHIFT,
+    EXP_TABLE,
+    LOGIT_BITS,
+    MASTER_LIMIT,
+    MEET_BITS,
+    NORMAL_GRADIENT_BITS,
+    PART_BITS,
+    PROBABILITY_BITS,
+    RUNNING_SHIFT,
+    SCALE_BITS,
+)
 from consensus.exact.state import layer_exponents
 from consensus.exact.streams import DITHER_PERIOD, SITE_STRIDE
 from consensus.spaces.graph import Graph
 
 Weights = dict[int, tuple[Tensor, Exponent]]
-"""By node index: int8 weights of `Graph.weight_shape`, and their exponent."""
+"""By node index: int8 weights of `Graph.weight_shape`, and their exponent (which counts for the last layer only)."""
+Norms = dict[int, tuple[Tensor, Tensor]]
+"""By index of normalised node: means and scales."""
 
 
 def torch_device(name: str) -> tuple[torch.device, torch.dtype]:
@@ -26,28 +40,32 @@ def torch_device(name: str) -> tuple[torch.device, torch.dtype]:
 
 
 class Activations:
-    """What a forward pass leaves: every node's tensor and exponent, and the gathered windows of the convolutions."""
+    """What a forward pass leaves: every node's tensor; in training the gathered windows of convolutions, and by
+    normalised node its scales (float64), means and mean positive parts."""
 
     def __init__(self) -> None:
         self.values: list[Tensor] = []
-        self.exponents: list[Exponent] = []
         self.columns: dict[int, Tensor] = {}
+        self.scales: dict[int, Tensor] = {}
+        self.found: list[Tensor] = []
 
 
 class Engine:
     """Computes one graph. Holds no state of a training run; methods are pure but for the tensors named as updated.
 
-    `lazy`: exponents stay on the device (see `fast`); by default on accelerators only.
+    `lazy`: exponents of gradients stay on the device (see `fast`); by default on accelerators only.
     """
 
     def __init__(self, graph: Graph, device: str, lazy: bool | None = None) -> None:
         self.graph = graph
+        self.plan = plan(graph)
         self.device, self.dtype = torch_device(device)
         self.lazy = self.device.type != "cpu" if lazy is None else lazy
         self._exponents: dict[int, Tensor] = {}
         self.shapes = graph.weight_shapes
-        self.sites = 2 * len(graph.nodes)
-        self.layers = {index: self.exponent(exponent) for index, exponent in layer_exponents(graph).items()}
+        self.last = len(graph.nodes) - 1
+        self.targets = {index: target(graph, index) for index in self.plan.shifts}
+        self.logit_base = self.plan.exponents[graph.nodes[-1].inputs[0]] + graph.nodes[-1].gain
         self.exp_table = torch.tensor(EXP_TABLE, device=self.device)
 
     def exponent(self, value: int) -> Exponent:
@@ -62,52 +80,83 @@ class Engine:
         """Integers as a float tensor of the device."""
         return torch.from_numpy(np.array(values, order="C")).to(self.device).to(self.dtype)
 
-    def load(self, model: Model) -> Weights:
-        """The weights of a model on the device."""
-        parts = zip(self.shapes, model.weights, model.exponents, strict=True)
-        return {index: (self.tensor(layer), self.exponent(exponent)) for index, layer, exponent in parts}
+    def load(self, model: Model) -> tuple[Weights, Norms]:
+        """The weights of a model on the device, and by normalised node its means and scales."""
+        exponent = self.exponent(model.exponent)
+        weights = {
+            index: (self.tensor(layer), exponent) for index, layer in zip(self.shapes, model.weights, strict=True)
+        }
+        norms = {
+            index: (self.tensor(norm.means), (self.tensor(norm.scales).double() * 2.0**-SCALE_BITS).to(self.dtype))
+            for index, norm in zip(self.plan.shifts, model.norms, strict=True)
+        }
+        return weights, norms
 
     def quantise(self, master: Tensor) -> Weights:
-        """The int8 weights of flat master weights; see `model.quantise`."""
+        """The int8 weights of flat master weights; see `model.quantise`. Exponents count for the last layer only."""
         weights, position = {}, 0
+        base = self.exponent(layer_exponents(self.graph)[self.last])
         for index, (rows, columns) in self.shapes.items():
-            layer = master[position : position + rows * columns].view(rows, columns).clone()
-            weights[index] = fast.requantise(layer, self.layers[index], relu=False)
+            layer = master[position : position + rows * columns].view(rows, columns)
+            weights[index] = fast.requantise(layer, base)
             position += rows * columns
         return weights
 
-    def forward(self, samples: Tensor, exponent: int, weights: Weights, per_sample: bool) -> Activations:
+    def forward(self, samples: Tensor, weights: Weights, norms: Norms | None) -> Activations:
         """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums.
 
-        `per_sample`: an exponent for each sample, as evaluation has it; nothing is kept for `backward`.
+        `norms`: means and scales for evaluation; None in training, which takes those of the batch.
         """
-        done, keep = Activations(), not per_sample
-        value, power = fast.requantise(samples, self.exponent(exponent), False, per_sample)
-        done.values.append(value)
-        done.exponents.append(power)
-        last = len(self.graph.nodes) - 1
+        done = Activations()
+        done.values.append((samples * 0.5).round_().clamp_(-127, 127) if self.plan.halved else samples)
         for index, node in enumerate(self.graph.nodes[1:], start=1):
-            source = node.inputs[0]
-            value, power = done.values[source], done.exponents[source]
-            if node.kind == "conv":
-                layer, scale = weights[index]
-                columns = fast.gather(value, node)
-                if keep:
-                    done.columns[index] = columns
-                value, power = fast.conv(columns, layer, node), power + scale
-            elif node.kind == "depthwise":
-                layer, scale = weights[index]
-                value, power = fast.depthwise(value, layer, node), power + scale
+            before = done.values[node.inputs[0]]
+            if index in self.shapes:
+                value = self._linear(done, index, before, weights[index][0], norms)
             elif node.kind == "add":
-                other = node.inputs[1]
-                value, power = fast.align_add(value, power, done.values[other], done.exponents[other])
+                value = self._add(done, index)
             else:
-                value = fast.pool(value, node)
-            if index != last:
-                value, power = fast.requantise(value, power, node.relu, per_sample)
+                value = fast.pool(before, node)
+                if node.kind == "sum_pool" and self.plan.means[index] != (1 << MEAN_BITS, MEAN_BITS):
+                    multiplier, shift = self.plan.means[index]
+                    value.mul_(multiplier * 2.0**-shift).round_()
+                if node.relu:
+                    value.clamp_min_(0)
             done.values.append(value)
-            done.exponents.append(power + node.gain if node.gain else power)
         return done
+
+    def _linear(self, done: Activations, index: int, before: Tensor, layer: Tensor, norms: Norms | None) -> Tensor:
+        node, shift = self.graph.nodes[index], self.plan.shifts.get(index, 0)
+        if shift:
+            layer = layer * 2.0**-shift  # a power of two: the products only have their point elsewhere
+        if node.kind == "conv":
+            columns = fast.gather(before, node)
+            if norms is None:
+                done.columns[index] = columns
+            sums = fast.conv(columns, layer, node)
+        else:
+            sums = fast.depthwise(before, layer, node)
+        if index == self.last:
+            return sums
+        if shift:
+            sums.round_()
+        if norms is not None:
+            means, scales = norms[index]
+            sums.sub_(means)
+            return normal.apply(sums.clamp_min_(0) if node.relu else sums, scales, node.relu)
+        value, done.scales[index], *found = normal.normalise(sums, node.relu, self.targets[index])
+        done.found += found
+        return value
+
+    def _add(self, done: Activations, index: int) -> Tensor:
+        (left, right), exponents = self.graph.nodes[index].inputs, self.plan.exponents
+        one, two = exponents[left] - exponents[index], exponents[right] - exponents[index]
+        value = torch.add(
+            done.values[left] * 2.0**one if one else done.values[left], done.values[right], alpha=2.0**two
+        )
+        if one or two:
+            value.round_()
+        return value.clamp_(0 if self.graph.nodes[index].relu else -127, 127)
 
     def loss_gradient(self, logits: Tensor, exponent: Exponent, labels: Tensor) -> Tensor:
         """Softmax minus one-hot in multiples of 2^-14, in the shape of `logits`. `labels`: int64 (batch, 1)."""
@@ -124,57 +173,77 @@ class Engine:
     def backward(self, done: Activations, weights: Weights, loss: Tensor, dither: Dither) -> Tensor:
         """Flat weight gradient of 12 bits a layer, given the gradient of the logits (which is overwritten)."""
         nodes = self.graph.nodes
-        last = len(nodes) - 1
-        gradients = {last: fast.requantise_dithered(loss, self.exponent(0), dither.take(2 * self.sites, loss))}
+        arrived = {self.last: (loss, self.exponent(0))}
         layers: dict[int, Tensor] = {}
-        for index in range(last, 0, -1):
-            node = nodes[index]
-            gradient, power = gradients.pop(index)
-            if index in weights:
+        for index in range(self.last, 0, -1):
+            node, values = nodes[index], done.values[index]
+            gradient, power = arrived.pop(index)
+            if index == self.last:
+                gradient, power = fast.requantise_dithered(gradient, power, dither.take(len(nodes), gradient))
+            elif index in self.shapes:
+                gradient, power = fast.to_bits(gradient, power, NORMAL_GRADIENT_BITS)
+                place = dither.take(index, gradient)
+                gradient = normal.gradient(gradient, values, node.relu, self.targets[index], place)
+                power = power + BACK_SHIFT
+            elif node.relu:
+                gradient = torch.ops.aten.threshold_backward(gradient, values, 0)
+            if node.overlaps:
+                gradient, power = fast.to_bits(gradient, power, MEET_BITS)
+            if index in self.shapes:
                 layers[index] = self._weight_gradient(done, index, gradient, power)
-            for slot, source in enumerate(node.inputs):
+            for source in node.inputs:
                 if source == 0:
                     continue
-                share, scale = self._input_gradient(done, weights, index, source, gradient, power)
-                if nodes[source].relu:
-                    share = share * (done.values[source] > 0)
-                if index in weights or node.overlaps:  # others hand on 8-bit gradients, which rounding leaves alone
-                    share, scale = fast.requantise_dithered(share, scale, dither.take(2 * index + slot, share))
-                if source in gradients:
-                    share, scale = fast.align_add(*gradients[source], share, scale)
-                    site = self.sites + 2 * index + slot
-                    share, scale = fast.requantise_dithered(share, scale, dither.take(site, share))
-                gradients[source] = share, scale
+                share, scale = self._input_gradient(done, weights, index, source, gradient)
+                back = share, power + scale
+                arrived[source] = fast.meet(*arrived[source], *back) if source in arrived else back
         return torch.cat([layers[index].reshape(-1) for index in self.shapes])
 
-    def _weight_gradient(self, done: Activations, index: int, gradient: Tensor, power: Exponent) -> Tensor:
+    def _weight_gradient(self, done: Activations, index: int, gradient: Tensor, like: Exponent) -> Tensor:
         node = self.graph.nodes[index]
         if node.kind == "conv":
-            raw = fast.conv_weight_gradient(done.columns[index], gradient)
+            raw = fast.conv_weight_gradient(done.columns[index], gradient, self.plan.limits[node.inputs[0]])
         else:
             raw = fast.depthwise_weight_gradient(done.values[node.inputs[0]], gradient, node)
-        return fast.scale_gradient(raw, self.dtype, power)
+        return fast.scale_gradient(raw, self.dtype, like)
 
     def _input_gradient(
-        self, done: Activations, weights: Weights, index: int, source: int, gradient: Tensor, power: Exponent
+        self, done: Activations, weights: Weights, index: int, source: int, gradient: Tensor
     ) -> tuple[Tensor, Exponent]:
-        """What node `index` sends back to node `source`, as full sums; a new tensor, or `gradient` itself."""
+        """What node `index` sends back to node `source`, and its exponent less that of `gradient`.
+
+        A new tensor, or `gradient` itself.
+        """
         node, before = self.graph.nodes[index], done.values[source]
-        power = power + node.gain
-        if node.kind == "conv":
-            layer, scale = weights[index]
-            return fast.conv_input_gradient(gradient, layer, node, before.shape), power + scale
-        if node.kind == "depthwise":
-            layer, scale = weights[index]
-            return fast.depthwise_input_gradient(gradient, layer, node, before.shape), power + scale
+        scale: Exponent = self.plan.exponents[source] - self.plan.exponents[index]
+        if index in self.shapes:
+            layer, scale = weights[index][0], 0
+            if index != self.last:
+                scaled = layer * done.scales[index].to(self.dtype)
+                layer, scale = fast.requantise(
+                    scaled.mul_(2.0**SCALE_BITS), self.exponent(-SCALE_BITS - self.plan.shifts[index])
+                )
+            back = fast.conv_input_gradient if node.kind == "conv" else fast.depthwise_input_gradient
+            return back(gradient, layer, node, before.shape), scale
         if node.kind == "add":
-            return gradient, power
-        return fast.pool_gradient(gradient, before, done.values[index], node), power
+            return gradient, scale
+        if node.kind == "sum_pool":
+            scale = scale + 1 - (node.kernel[0] * node.kernel[1]).bit_length()
+        return fast.pool_gradient(gradient, before, done.values[index], node), scale
 
     def update(self, master: Tensor, momentum: Tensor, gradient: Tensor, rate: int) -> None:
-        """Momentum becomes trunc(7/8 momentum) + gradient; each weight moves by `rate` against its momentum's sign."""
+        """Momentum becomes trunc(7/8 momentum) + gradient; weights move by `rate` against the sign it has ahead."""
         momentum.mul_(0.875).trunc_().add_(gradient)
-        master.sub_(momentum.sign().mul_(rate)).clamp_(-MASTER_LIMIT, MASTER_LIMIT)
+        ahead = momentum.mul(0.875).trunc_().add_(gradient)
+        master.sub_(ahead.sign_().mul_(rate)).clamp_(-MASTER_LIMIT, MASTER_LIMIT)
+
+    def update_running(self, running: Tensor, done: Activations, first: bool) -> None:
+        """Running means (float64, units of 2^-8) move to those of the batch; at the `first` step they become them."""
+        if not done.found:
+            return
+        new = [part if place % 2 else part * (1 << PART_BITS) for place, part in enumerate(done.found)]
+        change = torch.cat(new).sub_(running)
+        running.add_(change if first else change.mul_(2.0**-RUNNING_SHIFT).add_(0.5).floor_())
 
 
 class Dither:

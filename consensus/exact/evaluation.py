@@ -28,8 +28,8 @@ def evaluate(
 ) -> int:
     """Number of samples whose true class has a logit strictly greater than every other.
 
-    `samples`: uint8 or int8 (count, height, width, channels). `labels`: (count,). Every sample carries exponents of its
-    own, so the prediction for it does not depend on the others. `batch` is lowered for large networks, to bound memory.
+    `samples`: uint8 or int8 (count, height, width, channels). `labels`: (count,). The prediction for a sample does not
+    depend on the others. `batch` is lowered for large networks, to bound memory.
     Raises ValueError if the samples or labels do not fit the graph.
     """
     first = graph.nodes[0]
@@ -38,13 +38,13 @@ def evaluate(
     if len(labels) and int(labels.max()) >= graph.classes:
         raise ValueError("A label is not below the number of classes.")
     batch = max(1, min(batch, MAX_ELEMENTS // widest(graph)))
-    engine = Engine(graph, device, lazy=True)
+    engine = Engine(graph, device)
     with torch.inference_mode():
-        weights = engine.load(model)
+        weights, norms = engine.load(model)
         correct = torch.zeros((), dtype=torch.int64, device=engine.device)
         for start in range(0, len(samples), batch):
             chosen = engine.tensor(samples[start : start + batch])
-            done = engine.forward(chosen, 0, weights, per_sample=True)
+            done = engine.forward(chosen, weights, norms)
             logits = done.values[-1].flatten(1)
             truth = torch.from_numpy(labels[start : start + batch].astype(np.int64)).to(engine.device).view(-1, 1)
             right = logits.gather(1, truth)

@@ -3,8 +3,8 @@
 Why floats: below 2^24 (float64: 2^53) every sum and product of integers is exact in any order, so matrix products of
 the processor's best routine are exact; `Graph` and `decode_model` keep the bound, `selftest` checks the device.
 Multiplying by a power of two is exact; `round` and `floor` are exact. Convolutions are matrix products of gathered
-windows: library convolutions may use inexact algorithms. On the CPU exponents are Python numbers; on an accelerator
-they are int32 tensors, so that a step never waits for the device, and in evaluation there is one for each sample.
+windows: library convolutions may use inexact algorithms. Gradients carry exponents: on the CPU these are Python
+numbers, on an accelerator int32 tensors, so that a step never waits for the device.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from consensus.exact.recipe import GRADIENT_BITS
-from consensus.spaces.graph import MAX_PRODUCTS, Node
+from consensus.exact.recipe import GRADIENT_BITS, MEET_BITS
+from consensus.spaces.graph import EXACT, Node
 
-MAX_ALIGN = 15
+MAX_ALIGN = 8
 Exponent = int | Tensor
-"""A power of two that a tensor counts in: a number, an int32 tensor of no dimension, or one value per sample."""
+"""A power of two that a tensor counts in: a number, or an int32 tensor of no dimension."""
 
 
 def bit_length(magnitude: Tensor) -> Tensor:
@@ -38,30 +38,24 @@ def power(exponent: Exponent, dtype: torch.dtype) -> Tensor | float:
     return ((exponent + 127) << 23).view(torch.float32)
 
 
-def bits(values: Tensor, like: Exponent, per_sample: bool = False) -> Exponent:
-    """Bit length of the largest magnitude of the tensor, or of each sample; a number or a tensor, as `like` is."""
-    if per_sample:
-        return bit_length(values.abs().amax(dim=tuple(range(1, values.dim())), keepdim=True))
+def bits(values: Tensor, like: Exponent) -> Exponent:
+    """Bit length of the largest magnitude of the tensor; a number or a tensor, as `like` is."""
     low, high = torch.aminmax(values)
     if isinstance(like, int):
         return int(max(-low.item(), high.item())).bit_length()
     return bit_length(torch.maximum(-low, high))
 
 
-def excess(values: Tensor, like: Exponent, per_sample: bool = False) -> Exponent:
+def excess(values: Tensor, like: Exponent) -> Exponent:
     """Bits of the largest magnitude beyond the 7 of an int8."""
-    count = bits(values, like, per_sample)
+    count = bits(values, like)
     return max(count - 7, 0) if isinstance(count, int) else (count - 7).clamp_min_(0)
 
 
-def requantise(values: Tensor, exponent: Exponent, relu: bool, per_sample: bool = False) -> tuple[Tensor, Exponent]:
-    """To int8 by the bit length of the maximum, halves to even. Overwrites `values`. Returns int8 and exponent."""
-    if relu:
-        values.clamp_min_(0)
-    shift = excess(values, exponent, per_sample)
-    if not isinstance(shift, int) or shift:
-        values.mul_(power(-shift, values.dtype)).round_().clamp_(-127, 127)
-    return values, exponent + shift
+def requantise(values: Tensor, exponent: Exponent) -> tuple[Tensor, Exponent]:
+    """To int8 by the bit length of the maximum, halves to even. A new tensor and its exponent."""
+    shift = excess(values, exponent)
+    return (values * power(-shift, values.dtype)).round_().clamp_(-127, 127), exponent + shift
 
 
 def requantise_dithered(values: Tensor, exponent: Exponent, dither: Tensor) -> tuple[Tensor, Exponent]:
@@ -76,16 +70,24 @@ def requantise_dithered(values: Tensor, exponent: Exponent, dither: Tensor) -> t
     return values, exponent + shift
 
 
-def align_add(one: Tensor, exp_one: Exponent, two: Tensor, exp_two: Exponent) -> tuple[Tensor, Exponent]:
-    """Sum of two int8 tensors of different exponents, in units of the finer one, at most 15 bits below the coarser."""
+def to_bits(values: Tensor, exponent: Exponent, wanted: int) -> tuple[Tensor, Exponent]:
+    """Scaled by a power of two so that the largest magnitude has `wanted` bits, halves to even. A new tensor."""
+    shift = bits(values, exponent) - wanted
+    return (values * power(-shift, values.dtype)).round_(), exponent + shift
+
+
+def meet(one: Tensor, exp_one: Exponent, two: Tensor, exp_two: Exponent) -> tuple[Tensor, Exponent]:
+    """Sum of two gradients of 14 bits, in units of the finer exponent, at most 8 bits below the coarser."""
+    one, exp_one = to_bits(one, exp_one, MEET_BITS)
+    two, exp_two = to_bits(two, exp_two, MEET_BITS)
     exponent: Exponent
     if isinstance(exp_one, int) and isinstance(exp_two, int):
         exponent = max(min(exp_one, exp_two), max(exp_one, exp_two) - MAX_ALIGN)
     else:
         left, right = torch.as_tensor(exp_one), torch.as_tensor(exp_two)
         exponent = torch.maximum(torch.minimum(left, right), torch.maximum(left, right) - MAX_ALIGN)
-    aligned = (one * power(exp_one - exponent, one.dtype)).floor_()
-    return aligned.add_((two * power(exp_two - exponent, two.dtype)).floor_()), exponent
+    aligned = one.mul_(power(exp_one - exponent, one.dtype)).floor_()
+    return aligned.add_(two.mul_(power(exp_two - exponent, two.dtype)).floor_()), exponent
 
 
 def windows(padded: Tensor, node: Node) -> Tensor:
@@ -142,10 +144,13 @@ def conv(columns: Tensor, weights: Tensor, node: Node) -> Tensor:
     return torch.mm(columns, weights).view(-1, node.height, node.width, node.channels)
 
 
-def conv_weight_gradient(columns: Tensor, gradient: Tensor) -> Tensor:
-    """columns^T @ gradient as float64: blocks whose sums stay exact are multiplied, and added in float64."""
+def conv_weight_gradient(columns: Tensor, gradient: Tensor, limit: int = 127) -> Tensor:
+    """columns^T @ gradient as float64: blocks whose sums stay exact are multiplied, and added in float64.
+
+    `limit`: largest magnitude in `columns`.
+    """
     rows = columns.shape[0]
-    block = next(size for size in range(min(rows, MAX_PRODUCTS), 0, -1) if rows % size == 0)
+    block = next(size for size in range(min(rows, (EXACT - 1) // (127 * limit)), 0, -1) if rows % size == 0)
     left = columns.view(rows // block, block, -1).transpose(1, 2)
     return torch.bmm(left, gradient.reshape(rows // block, block, -1)).sum(dim=0, dtype=torch.float64)
 
@@ -173,7 +178,7 @@ def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
 
 def depthwise_weight_gradient(values: Tensor, gradient: Tensor, node: Node) -> Tensor:
     """(kh * kw, channels) as float64: float32 sums over as much of one image as is exact, then float64 sums."""
-    exact = (1, 2) if node.height * node.width <= MAX_PRODUCTS else (2,)
+    exact = (1, 2) if node.height * node.width <= (EXACT - 1) // 127**2 else (2,)
     parts = torch.stack([(view * gradient).sum(dim=exact) for view in taps(pad(values, node), node)])
     return parts.sum(dim=tuple(range(1, parts.dim() - 1)), dtype=torch.float64)
 

@@ -16,6 +16,17 @@ MASTER_LIMIT = 1 << 22
 """Master weights are clamped to this, so that float32 holds them exactly."""
 GRADIENT_BITS = 12
 """Weight gradients are scaled so that the largest of a layer has this many bits."""
+NORMAL_BITS = 15
+"""Bits of a shifted sum once its channel's mean is subtracted."""
+NORMAL_TARGET = 4
+"""Normalisation makes the mean of a channel's positive part 4: its largest values then fit into an int8."""
+PART_BITS, SCALE_BITS, SCALE_DIGITS = 8, 24, 8
+"""Mean positive parts are multiples of 2^-8, scales multiples of 2^-24 with 8 significant bits."""
+RUNNING_SHIFT = 4
+"""Running means move by 1 / 2^4 of the way to each batch's mean."""
+RUNNING_LIMIT = 1 << 23
+NORMAL_GRADIENT_BITS, MEET_BITS, BACK_SHIFT = 12, 14, 5
+"""Bits of a gradient that enters a normalisation, of gradients that meet, and bits that are rounded off behind one."""
 MOMENTUM_LIMIT = 1 << 15
 """Momentum m becomes trunc(7 m / 8) + g with |g| <= 2^12, so it stays within 8 * 2^12."""
 PROBABILITY_BITS = 14
@@ -26,7 +37,7 @@ LOGIT_BITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`steps` of `batch` samples in `segments` equal parts; the rate falls linearly from `learning_rate` to 1.
+    """`steps` of `batch` samples in `segments` equal parts; the rate falls smoothly from `learning_rate` to 1.
 
     Rates are in units of master weights. Raises ValueError for numbers that do not fit together.
     """
@@ -50,8 +61,9 @@ class Recipe:
         return self.steps // self.segments
 
     def rate(self, step: int) -> int:
-        """Learning rate of a step, at least 1."""
-        return max(1, self.learning_rate * (self.steps - step) // self.steps)
+        """Learning rate of a step, at least 1: a cubic that is flat at both ends, close to half a cosine."""
+        total, left = self.steps, self.steps - step
+        return max(1, self.learning_rate * left * left * (3 * total - 2 * left) // total**3)
 
 
 TESTNET_RECIPE = Recipe(steps=400, batch=32, segments=8, learning_rate=320)

@@ -1,8 +1,7 @@
 """The definition of exact training and evaluation, in plain int64 arithmetic of NumPy. Slow and plain on purpose.
 
-A tensor is int64 values of magnitude at most 127 and an exponent: value * 2^exponent. Arrays are NHWC. In evaluation
-every sample is computed alone, as a batch of one; so it has exponents of its own.
-Source: protocol, section 1; the recipe follows NITI (arXiv 2009.13108) with the changes told in docs/exact-training.md.
+Values are int64, of magnitude at most 127 between layers (`plan` says where more); arrays are NHWC. Gradients carry an
+exponent: value * 2^exponent. Evaluation treats each sample alone. Source: protocol, section 1; docs/exact-training.md.
 """
 
 from __future__ import annotations
@@ -13,19 +12,26 @@ import numpy as np
 
 from consensus.datasets import Dataset
 from consensus.exact import streams
-from consensus.exact.model import Model, quantise
+from consensus.exact.model import Model, channel_scales, quantise, target
+from consensus.exact.plan import plan
 from consensus.exact.recipe import (
+    BACK_SHIFT,
     EXP_TABLE,
     GRADIENT_BITS,
     LOGIT_BITS,
     MASTER_LIMIT,
+    MEET_BITS,
+    NORMAL_GRADIENT_BITS,
+    PART_BITS,
     PROBABILITY_BITS,
+    RUNNING_SHIFT,
+    SCALE_BITS,
     Recipe,
 )
 from consensus.exact.state import State
 from consensus.spaces.graph import Graph, Node
 
-MAX_ALIGN = 15
+MAX_ALIGN = 8
 
 
 class Scaled(NamedTuple):
@@ -50,22 +56,22 @@ def shift_nearest(values: np.ndarray, shift: int) -> np.ndarray:
     return np.asarray(floor + up)
 
 
-def requantise(raw: Scaled, relu: bool) -> Scaled:
-    """To 7 bits and a sign: shifted right by the bits beyond 7, halves to even, at most 127."""
-    values = np.maximum(raw.values, 0) if relu else raw.values
-    shift = max(0, bits(values) - 7)
-    return Scaled(np.clip(shift_nearest(values, shift), -127, 127), raw.exponent + shift)
-
-
 def requantise_dithered(raw: Scaled, dither: np.ndarray) -> Scaled:
-    """Like `requantise`, but floor(value / 2^shift + dither / 256): right on average, so that small values survive."""
+    """To 7 bits and a sign: floor(value / 2^shift + dither / 256), at most 127: right on average."""
     shift = max(0, bits(raw.values) - 7)
     scaled = (raw.values * 256 + (dither.reshape(raw.values.shape) << shift)) >> (shift + 8)
     return Scaled(np.clip(scaled, -127, 127), raw.exponent + shift)
 
 
-def align_add(one: Scaled, two: Scaled) -> Scaled:
-    """Sum in units of the finer exponent, but at most 15 bits below the coarser; what is finer is rounded down."""
+def to_bits(raw: Scaled, wanted: int) -> Scaled:
+    """Scaled by a power of two so that the largest magnitude has `wanted` bits; halves to even."""
+    shift = bits(raw.values) - wanted
+    return Scaled(shift_nearest(raw.values, shift), raw.exponent + shift)
+
+
+def meet(one: Scaled, two: Scaled) -> Scaled:
+    """Sum of two gradients of 14 bits, in units of the finer, but at most 8 bits below the coarser; rounded down."""
+    one, two = to_bits(one, MEET_BITS), to_bits(two, MEET_BITS)
     exponent = max(min(one.exponent, two.exponent), max(one.exponent, two.exponent) - MAX_ALIGN)
     return Scaled(_move(one, exponent) + _move(two, exponent), exponent)
 
@@ -152,22 +158,78 @@ def pool_gradient(gradient: np.ndarray, values: np.ndarray, out: np.ndarray, nod
     return back
 
 
-def forward(graph: Graph, samples: np.ndarray, exponent: int, model: Model) -> list[Scaled]:
-    """Every node's output; the last one, the logits, keeps its full sums."""
-    weights = dict(zip(graph.weight_shapes, zip(model.weights, model.exponents, strict=True), strict=True))
-    done = [requantise(Scaled(samples.astype(np.int64), exponent), relu=False)]
+class Batch(NamedTuple):
+    """What normalisation finds in a batch, by channel: mean, mean positive part in units of 2^-8, scale in 2^-24."""
+
+    means: np.ndarray
+    parts: np.ndarray
+    scales: np.ndarray
+
+
+def rounded_mean(sums: np.ndarray, count: int) -> np.ndarray:
+    """sums / count to the nearest integer, halves up."""
+    return np.asarray((2 * sums + count) // (2 * count))
+
+
+def batch_statistics(sums: np.ndarray, wanted: int) -> Batch:
+    """Of shifted sums (batch, height, width, channels), for a mean positive part of `wanted`."""
+    count = sums.size // sums.shape[-1]
+    means = rounded_mean(sums.sum(axis=(0, 1, 2)), count)
+    positive = np.maximum(sums - means, 0).sum(axis=(0, 1, 2))
+    parts = np.maximum((positive << PART_BITS) // count, 1 << PART_BITS)
+    return Batch(means, parts, channel_scales(parts, wanted))
+
+
+class Activations(NamedTuple):
+    """Every node's values; and by node what normalisation found, in training only."""
+
+    values: list[np.ndarray]
+    batches: dict[int, Batch]
+
+
+def forward(graph: Graph, samples: np.ndarray, model: Model, training: bool) -> Activations:
+    """The samples through the network: by the means of the batch in training, by those of the model otherwise.
+
+    The last node, the logits, keeps its full sums.
+    """
+    shapes, fixed = graph.weight_shapes, plan(graph)
+    weights = dict(zip(shapes, model.weights, strict=True))
+    norms = dict(zip(shapes, model.norms, strict=False))
+    first = samples.astype(np.int64)
+    done = [np.clip(shift_nearest(first, 1), -127, 127) if fixed.halved else first]
+    batches: dict[int, Batch] = {}
     for index, node in enumerate(graph.nodes[1:], start=1):
         before = done[node.inputs[0]]
-        if node.kind in ("conv", "depthwise"):
-            layer, scale = weights[index]
-            raw = Scaled(linear(before.values, layer.astype(np.int64), node), before.exponent + scale)
+        if index in weights:
+            out = linear(before, weights[index].astype(np.int64), node)
+            if index in fixed.shifts:
+                out = shift_nearest(out, fixed.shifts[index])
+                if training:
+                    batches[index] = batch_statistics(out, target(graph, index))
+                    means, scales = batches[index].means, batches[index].scales
+                else:
+                    means, scales = norms[index].means.astype(np.int64), norms[index].scales
+                out = np.clip(shift_nearest((out - means) * scales, SCALE_BITS), -127, 127)
         elif node.kind == "add":
-            raw = align_add(before, done[node.inputs[1]])
+            left, right = node.inputs
+            one = Scaled(before, fixed.exponents[left])
+            two = Scaled(done[right], fixed.exponents[right])
+            finer = min(one.exponent, two.exponent)
+            out = shift_nearest(_move(one, finer) + _move(two, finer), fixed.exponents[index] - finer)
+            out = np.clip(out, -127, 127)
         else:
-            raw = Scaled(pool(before.values, node), before.exponent)
-        out = raw if index == len(graph.nodes) - 1 else requantise(raw, node.relu)
-        done.append(Scaled(out.values, out.exponent + node.gain))
-    return done
+            out = pool(before, node)
+            if node.kind == "sum_pool":
+                multiplier, shift = fixed.means[index]
+                out = shift_nearest(out * multiplier, shift)
+        done.append(np.maximum(out, 0) if node.relu else out)
+    return Activations(done, batches)
+
+
+def logit_exponent(graph: Graph, model: Model) -> int:
+    """The power of two in which logits enter the softmax."""
+    last = graph.nodes[-1]
+    return model.exponent + plan(graph).exponents[last.inputs[0]] + last.gain
 
 
 def loss_gradient(logits: Scaled, labels: np.ndarray) -> np.ndarray:
@@ -182,62 +244,115 @@ def loss_gradient(logits: Scaled, labels: np.ndarray) -> np.ndarray:
     return share.reshape(logits.values.shape)
 
 
+def normal_gradient(arrived: Scaled, values: np.ndarray, relu: bool, wanted: int, dither: np.ndarray) -> Scaled:
+    """int8 gradient of the shifted sums of a normalised layer, but for the scale of each channel.
+
+    The derivative of (x - mean) / part, where `part` is the mean of the positive part, times what it is divided by.
+    """
+    share, exponent = to_bits(arrived, NORMAL_GRADIENT_BITS)
+    active = values > 0
+    if relu:
+        share = share * active
+    count = values.size // values.shape[-1]
+    along = rounded_mean((share * values).sum(axis=(0, 1, 2)), wanted * count)
+    share = share - along * active
+    share = share - rounded_mean(share.sum(axis=(0, 1, 2)), count)
+    scaled = (share * 256 + (dither.reshape(share.shape) << BACK_SHIFT)) >> (BACK_SHIFT + 8)
+    return Scaled(np.clip(scaled, -127, 127), exponent + BACK_SHIFT)
+
+
+def scaled_weights(weights: np.ndarray, scales: np.ndarray) -> Scaled:
+    """Weights times the scales of their channels, to 7 bits and a sign; halves to even, at most 127."""
+    raw = weights.astype(np.int64) * scales
+    shift = max(0, bits(raw) - 7)
+    return Scaled(np.clip(shift_nearest(raw, shift), -127, 127), shift - SCALE_BITS)
+
+
 def backward(
-    graph: Graph, done: list[Scaled], model: Model, loss: np.ndarray, table: np.ndarray, start: int
+    graph: Graph, done: Activations, model: Model, loss: np.ndarray, table: np.ndarray, start: int
 ) -> dict[int, np.ndarray]:
     """Weight gradients by node, scaled so that the largest of a layer has 12 bits.
 
-    `table` and `start`: thresholds of rounding. Input k of node n rounds at place of use 2 n + k; where a gradient
-    meets one that is already there, the sum rounds at 2 N + 2 n + k of N nodes; the loss gradient rounds at 4 N.
+    `table` and `start`: thresholds of rounding. Normalised node n rounds at place of use n, the loss gradient at N, the
+    number of nodes.
     """
-    weights = dict(zip(graph.weight_shapes, zip(model.weights, model.exponents, strict=True), strict=True))
+    fixed, shapes = plan(graph), graph.weight_shapes
+    weights = dict(zip(shapes, model.weights, strict=True))
     count = len(graph.nodes)
 
-    def rounded(raw: Scaled, site: int) -> Scaled:
-        places = start + streams.SITE_STRIDE * site + np.arange(raw.values.size)
-        return requantise_dithered(raw, table[places % streams.DITHER_PERIOD])
+    def dither(values: np.ndarray, site: int) -> np.ndarray:
+        return table[(start + streams.SITE_STRIDE * site + np.arange(values.size)) % streams.DITHER_PERIOD]
 
-    gradients = {count - 1: rounded(Scaled(loss, 0), 4 * count)}
+    arrived = {count - 1: Scaled(loss, 0)}
     layers = {}
     for index in range(count - 1, 0, -1):
-        node, gradient = graph.nodes[index], gradients[index]
+        node, gradient, values = graph.nodes[index], arrived[index], done.values[index]
+        if index == count - 1:
+            gradient = requantise_dithered(gradient, dither(values, count))
+        elif index in weights:
+            wanted = target(graph, index)
+            gradient = normal_gradient(gradient, values, node.relu, wanted, dither(values, index))
+        elif node.relu:
+            gradient = Scaled(gradient.values * (values > 0), gradient.exponent)
+        if node.overlaps:
+            gradient = to_bits(gradient, MEET_BITS)
         if index in weights:
-            raw = linear_weight_gradient(done[node.inputs[0]].values, gradient.values, node)
-            layers[index] = shift_nearest(raw, bits(raw) - GRADIENT_BITS)
-        for slot, source in enumerate(node.inputs):
-            before = done[source].values
-            if index in weights:
-                layer, scale = weights[index]
-                share = linear_input_gradient(gradient.values, layer.astype(np.int64), node, before)
+            raw = linear_weight_gradient(done.values[node.inputs[0]], gradient.values, node)
+            layers[index] = to_bits(Scaled(raw, 0), GRADIENT_BITS).values
+        for source in node.inputs:
+            if source == 0:
+                continue
+            before, scale = done.values[source], fixed.exponents[source] - fixed.exponents[index]
+            if index == count - 1:
+                share, scale = linear_input_gradient(gradient.values, weights[index].astype(np.int64), node, before), 0
+            elif index in weights:
+                layer = scaled_weights(weights[index], done.batches[index].scales)
+                share = linear_input_gradient(gradient.values, layer.values, node, before)
+                scale = layer.exponent - fixed.shifts[index]
             elif node.kind == "add":
-                share, scale = gradient.values, 0
+                share = gradient.values
             else:
-                share, scale = pool_gradient(gradient.values, before, done[index].values, node), 0
-            if graph.nodes[source].relu:
-                share = share * (before > 0)
-            back = rounded(Scaled(share, gradient.exponent + node.gain + scale), 2 * index + slot)
-            if source in gradients:
-                back = rounded(align_add(gradients[source], back), 2 * count + 2 * index + slot)
-            gradients[source] = back
+                share = pool_gradient(gradient.values, before, values, node)
+                if node.kind == "sum_pool":  # about one over the number of pixels
+                    scale += 1 - len(taps(node)).bit_length()
+            back = Scaled(share, gradient.exponent + scale)
+            arrived[source] = meet(arrived[source], back) if source in arrived else back
     return layers
 
 
+def running(state: State, graph: Graph, batches: dict[int, Batch]) -> np.ndarray:
+    """The state's running means after one more batch; before the first there are none, and the batch's are taken."""
+    found = [part for index in plan(graph).shifts for part in (batches[index].means << PART_BITS, batches[index].parts)]
+    new = np.concatenate([*found, np.zeros(0, dtype=np.int64)])
+    if state.step == 0:
+        return new
+    old = state.running.astype(np.int64)
+    return np.asarray(old + ((new - old + (1 << (RUNNING_SHIFT - 1))) >> RUNNING_SHIFT))
+
+
 def train_step(graph: Graph, dataset: Dataset, recipe: Recipe, seed: bytes, state: State) -> State:
-    """One step: a batch forward and backward, then momentum and a step of constant size against its sign."""
+    """One step: a batch forward and backward, then momentum and a step of constant size against its sign.
+
+    The sign is that of the momentum one step ahead (Nesterov): trunc(7 / 8 momentum) + gradient.
+    """
     train = dataset.train
     chosen = streams.batch_indices(seed, len(train), recipe.batch, state.step)
-    scale = -bits(train.samples.astype(np.int64))
     model = quantise(state, graph)
-    done = forward(graph, train.samples[chosen], scale, model)
-    loss = loss_gradient(done[-1], train.labels[chosen].astype(np.int64))
+    done = forward(graph, train.samples[chosen], model, training=True)
+    logits = Scaled(done.values[-1], logit_exponent(graph, model))
+    loss = loss_gradient(logits, train.labels[chosen].astype(np.int64))
     start = streams.dither_start(seed, state.step)
     layers = backward(graph, done, model, loss, streams.dither_table(seed), start)
     gradient = np.concatenate([layers[index].ravel() for index in graph.weight_shapes])
-    old = state.momentum.astype(np.int64)
-    momentum = np.sign(old) * (7 * np.abs(old) // 8) + gradient
-    weights = state.weights.astype(np.int64) - recipe.rate(state.step) * np.sign(momentum)
-    weights = np.clip(weights, -MASTER_LIMIT, MASTER_LIMIT)
-    return State(weights.astype(np.int32), momentum.astype(np.int32), state.step + 1)
+    momentum = _decayed(state.momentum.astype(np.int64)) + gradient
+    step = recipe.rate(state.step) * np.sign(_decayed(momentum) + gradient)
+    weights = np.clip(state.weights.astype(np.int64) - step, -MASTER_LIMIT, MASTER_LIMIT)
+    means = running(state, graph, done.batches)
+    return State(weights.astype(np.int32), momentum.astype(np.int32), means.astype(np.int32), state.step + 1)
+
+
+def _decayed(momentum: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sign(momentum) * (7 * np.abs(momentum) // 8))
 
 
 def run_segment(graph: Graph, dataset: Dataset, recipe: Recipe, seed: bytes, state: State) -> State:
@@ -251,6 +366,6 @@ def evaluate(graph: Graph, model: Model, samples: np.ndarray, labels: np.ndarray
     """Number of samples whose true class has a logit strictly greater than every other."""
     correct = 0
     for sample, label in zip(samples, labels.astype(np.int64), strict=True):
-        logits = forward(graph, sample[None], 0, model)[-1].values.ravel()
+        logits = forward(graph, sample[None], model, training=False).values[-1].ravel()
         correct += bool(logits[label] > np.delete(logits, label).max())
     return correct

@@ -1,4 +1,4 @@
-"""The whole state of a training run: master weights, momentum, step; its canonical bytes and its hash."""
+"""The whole state of a training run: master weights, momentum, running means, step; canonical bytes and hash."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from math import isqrt
 
 import numpy as np
 
-from consensus.exact.recipe import MASTER_BITS, MASTER_LIMIT, MOMENTUM_LIMIT
+from consensus.exact.recipe import MASTER_BITS, MASTER_LIMIT, MOMENTUM_LIMIT, RUNNING_LIMIT
 from consensus.exact.streams import uniform16
 from consensus.spaces.graph import Graph
 
-HEADER = struct.Struct("<4sII")
-MAGIC = b"PNS1"
+HEADER = struct.Struct("<4sIII")
+MAGIC = b"PNS2"
 
 
 class BadState(ValueError):
@@ -23,41 +23,51 @@ class BadState(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """`weights`, `momentum`: int32, all layers one after another in node order, each row-major. `step`: steps done."""
+    """`weights`, `momentum`: int32, all layers one after another in node order, each row-major. `step`: steps done.
+
+    `running`: int32; for each layer but the last, in node order, the means of its channels and then the means of their
+    positive parts, over the batches before, all times 2^8.
+    """
 
     weights: np.ndarray
     momentum: np.ndarray
+    running: np.ndarray
     step: int
 
     def encode(self) -> bytes:
-        """Canonical bytes: magic, step, number of weights, weights, momentum; little endian."""
-        header = HEADER.pack(MAGIC, self.step, len(self.weights))
-        return header + self.weights.astype("<i4").tobytes() + self.momentum.astype("<i4").tobytes()
+        """Canonical bytes: magic, step, number of weights, number of running means, the arrays; little endian."""
+        header = HEADER.pack(MAGIC, self.step, len(self.weights), len(self.running))
+        return header + b"".join(part.astype("<i4").tobytes() for part in (self.weights, self.momentum, self.running))
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes."""
         return hashlib.sha256(self.encode()).digest()
 
 
+def running_count(graph: Graph) -> int:
+    """Length of `State.running`."""
+    return 2 * sum(columns for _, columns in list(graph.weight_shapes.values())[:-1])
+
+
 def state_bytes(graph: Graph) -> int:
     """Length of an encoded state of the graph."""
-    return HEADER.size + 8 * graph.cost.parameters
+    return HEADER.size + 8 * graph.cost.parameters + 4 * running_count(graph)
 
 
 def decode_state(data: bytes, graph: Graph) -> State:
     """The state of canonical bytes. Size first, then every value's range. Raises `BadState`."""
     if len(data) != state_bytes(graph):
         raise BadState(f"A state of this network has {state_bytes(graph)} bytes, not {len(data)}.")
-    magic, step, count = HEADER.unpack_from(data)
-    if magic != MAGIC or count != graph.cost.parameters or step > 1 << 20:
+    magic, step, count, means = HEADER.unpack_from(data)
+    if magic != MAGIC or count != graph.cost.parameters or means != running_count(graph) or step > 1 << 20:
         raise BadState("The header is not that of a training state of this network.")
-    weights = np.frombuffer(data, "<i4", count, HEADER.size).astype(np.int32)
-    momentum = np.frombuffer(data, "<i4", count, HEADER.size + 4 * count).astype(np.int32)
-    if weights.max() > MASTER_LIMIT or weights.min() < -MASTER_LIMIT:
-        raise BadState(f"A master weight is beyond {MASTER_LIMIT}.")
-    if momentum.max() > MOMENTUM_LIMIT or momentum.min() < -MOMENTUM_LIMIT:
-        raise BadState(f"A momentum is beyond {MOMENTUM_LIMIT}.")
-    return State(weights, momentum, step)
+    values = np.frombuffer(data, "<i4", -1, HEADER.size).astype(np.int32)
+    parts = np.split(values, [count, 2 * count])
+    limits = (("master weight", MASTER_LIMIT), ("momentum", MOMENTUM_LIMIT), ("running mean", RUNNING_LIMIT))
+    for part, (name, limit) in zip(parts, limits, strict=True):
+        if part.size and (part.max() > limit or part.min() < -limit):
+            raise BadState(f"A {name} is beyond {limit}.")
+    return State(parts[0], parts[1], parts[2], step)
 
 
 def initial_range(fan_in: int, relu: bool) -> tuple[int, int]:
@@ -84,4 +94,4 @@ def initial_state(graph: Graph, seed: bytes, device: str = "cpu") -> State:
         limit, _ = initial_range(rows, graph.nodes[index].relu)
         parts.append(uniform16(seed, b"weights" + index.to_bytes(4, "big"), rows * columns, limit))
     weights = np.concatenate(parts).astype(np.int32)
-    return State(weights, np.zeros_like(weights), 0)
+    return State(weights, np.zeros_like(weights), np.zeros(running_count(graph), dtype=np.int32), 0)

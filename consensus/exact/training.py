@@ -49,7 +49,6 @@ class Trainer:
         self.samples = self.engine.tensor(dataset.train.samples)
         labels = torch.from_numpy(dataset.train.labels.astype(np.int64))
         self.labels = labels.to(self.engine.device).view(-1, 1)
-        self.exponent = input_exponent(dataset.train.samples)
         largest = max(node.height * node.width * node.channels for node in graph.nodes)
         table = np.resize(dither_table(seed), DITHER_PERIOD + recipe.batch * largest)
         self.table = self.engine.tensor(table) / 256
@@ -60,6 +59,7 @@ class Trainer:
         if not 0 <= index < self.recipe.segments or state.step != index * steps:
             raise ValueError(f"A state at step {state.step} is not the start of segment {index}.")
         master, momentum = self.engine.tensor(state.weights), self.engine.tensor(state.momentum)
+        running = torch.from_numpy(state.running.astype(np.float64)).to(self.engine.device)
         first = state.step
         order = [batch_indices(self.seed, self.total, self.recipe.batch, first + step) for step in range(steps)]
         batches = torch.from_numpy(np.stack(order)).to(self.engine.device)
@@ -67,24 +67,21 @@ class Trainer:
             for offset in range(steps):
                 if should_stop is not None and should_stop():
                     raise Stopped(f"Training stopped before step {first + offset}.")
-                self._step(master, momentum, batches[offset], first + offset)
+                self._step((master, momentum, running), batches[offset], first + offset)
                 if on_step is not None:
                     on_step(first + offset + 1)
-        arrays = [part.to(torch.int32).cpu().numpy() for part in (master, momentum)]
-        return State(arrays[0], arrays[1], first + steps)
+        arrays = [part.to(torch.int32).cpu().numpy() for part in (master, momentum, running)]
+        return State(arrays[0], arrays[1], arrays[2], first + steps)
 
-    def _step(self, master: torch.Tensor, momentum: torch.Tensor, chosen: torch.Tensor, step: int) -> None:
-        engine = self.engine
+    def _step(self, state: tuple[torch.Tensor, torch.Tensor, torch.Tensor], chosen: torch.Tensor, step: int) -> None:
+        engine, (master, momentum, running) = self.engine, state
         weights = engine.quantise(master)
-        done = engine.forward(self.samples[chosen], self.exponent, weights, per_sample=False)
-        loss = engine.loss_gradient(done.values[-1], done.exponents[-1], self.labels[chosen])
+        done = engine.forward(self.samples[chosen], weights, None)
+        exponent = weights[engine.last][1] + engine.logit_base
+        loss = engine.loss_gradient(done.values[-1], exponent, self.labels[chosen])
         gradient = engine.backward(done, weights, loss, Dither(self.table, dither_start(self.seed, step)))
         engine.update(master, momentum, gradient, self.recipe.rate(step))
-
-
-def input_exponent(samples: np.ndarray) -> int:
-    """The power of two that scales the samples to magnitudes below 1."""
-    return -int(np.abs(samples.astype(np.int64)).max()).bit_length()
+        engine.update_running(running, done, first=step == 0)
 
 
 def run_segment(

@@ -4,12 +4,13 @@ Tensors are NHWC. A node computes, in integers:
 
 - `conv`: a matrix product over the window; weights have shape (kh * kw * channels in, channels out).
 - `depthwise`: one filter per channel; weights have shape (kh * kw, channels).
-- `sum_pool`, `max_pool`: over the window. A mean is a sum whose `gain` divides by a power of two. Windows lie side by
+- `sum_pool`, `max_pool`: over the window. A sum is divided by the number of the window's pixels. Windows lie side by
   side, but those of sums may overlap. A sum over one pixel is the identity: with `relu`, a rectifier.
 - `add`: of two inputs of one shape.
 - `input`: node 0, the samples.
 
-Then, if `relu`, negative values become 0, and `gain` is added to the exponent of two that the tensor carries.
+`conv` and `depthwise`, but for the last node, are normalised per channel, to a scale times 2^`gain`. Then, if `relu`,
+negative values become 0. See `consensus.exact.plan` for the arithmetic.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ EXACT = 1 << 24
 MAX_PRODUCTS = (EXACT - 1) // (127 * 127)
 """1040: the longest sum of products of two int8 values that stays below `EXACT` whatever the values are."""
 
-LOGIT_GAIN = 4
-"""Logits count 2^4 fold in the softmax. Initial weights leave them small, and steps of constant size take long to make
-them large; of the gains from 0 to 8 this one trained best (docs/exact-training.md)."""
+MAX_PIXELS = 1 << 16
+"""Windows of sums have at most so many pixels: the sum, and its product with a multiplier of 15 bits, stay exact."""
+LOGIT_GAIN = -2
+"""Logits count 2^-2 fold in the softmax, in units of the features; see docs/exact-training.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """One operation. `height`, `width`, `channels` describe its output; `pad` is the zero padding above and to the left
-    (below and to the right there is as much as the output size asks for); `gain` is a power of two."""
+    (below and to the right there is as much as the output size asks for); `gain`: see the module."""
 
     kind: Kind
     inputs: tuple[int, ...]
@@ -120,21 +122,22 @@ class GraphBuilder:
         height, width = before.height // kernel[0], before.width // kernel[1]
         if height < 1 or width < 1:
             raise InvalidGenotype(f"A {before.height} x {before.width} map is too small to pool by {kernel}.")
-        gain = self._mean_gain(kernel) if kind == "sum_pool" else 0
-        return self._append(Node(kind, (source,), height, width, before.channels, kernel, kernel, gain=gain))
+        if kind == "sum_pool":
+            self._check_mean(kernel)
+        return self._append(Node(kind, (source,), height, width, before.channels, kernel, kernel))
 
     def quadrants(self, source: int) -> int:
         """Sums over the four quadrants, 2 x 2 out; the middle row and column of odd sizes go to the first half."""
         before = self.nodes[source]
         kernel = (-(-before.height // 2), -(-before.width // 2))
         height, width = min(2, before.height), min(2, before.width)
-        gain = self._mean_gain(kernel)
-        return self._append(Node("sum_pool", (source,), height, width, before.channels, kernel, kernel, gain=gain))
+        self._check_mean(kernel)
+        return self._append(Node("sum_pool", (source,), height, width, before.channels, kernel, kernel))
 
     def smooth(self, source: int, size: int) -> int:
         """About the mean of an odd square window around every pixel: zero padded, overlapping, of the same size."""
-        gain = self._mean_gain((size, size))
-        return self._window("sum_pool", source, self.nodes[source].channels, size, 1, False, gain)
+        self._check_mean((size, size))
+        return self._window("sum_pool", source, self.nodes[source].channels, size, 1, False, 0)
 
     def rectify(self, source: int) -> int:
         """Negative values become 0."""
@@ -174,12 +177,10 @@ class GraphBuilder:
         return len(self.nodes) - 1
 
     @staticmethod
-    def _mean_gain(kernel: tuple[int, int]) -> int:
-        """The power of two next to one over the number of pixels, from above."""
+    def _check_mean(kernel: tuple[int, int]) -> None:
         pixels = kernel[0] * kernel[1]
-        if 127 * pixels >= EXACT:
+        if pixels > MAX_PIXELS:
             raise InvalidGenotype(f"A sum over {pixels} pixels could leave the exact range.")
-        return 1 - pixels.bit_length()
 
     @staticmethod
     def _bound(products: int, what: str) -> None:

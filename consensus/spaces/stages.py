@@ -121,12 +121,11 @@ def _block(build: GraphBuilder, source: int, block: str, width: int, stride: int
         return build.conv(source, width, size, stride)
     if block.startswith("sep"):
         return build.conv(build.depthwise(source, size, stride), width, 1)
-    # The branch starts at half scale: without normalisation, sums of equal branches would double the variance.
     if block == "res3":
         inner = build.conv(source, width, size, stride)
-        branch = build.conv(inner, width, size, relu=False, gain=-1)
+        branch = build.conv(inner, width, size, relu=False)
     else:
-        branch = build.conv(build.depthwise(source, size, stride), width, 1, relu=False, gain=-1)
+        branch = build.conv(build.depthwise(source, size, stride), width, 1, relu=False)
     if stride > 1 or build.nodes[source].channels != width:
         source = build.conv(source, width, 1, stride, relu=False)
     return build.add(source, branch)

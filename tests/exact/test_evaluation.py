@@ -23,7 +23,7 @@ def test_evaluation_is_what_the_definition_says(seed):
     split = dataset.train
     # Labels that the network is right about, so that counts are not all near zero.
     predicted = [
-        reference.forward(graph, sample[None], 0, model)[-1].values.ravel().argmax() for sample in split.samples
+        reference.forward(graph, sample[None], model, training=False).values[-1].argmax() for sample in split.samples
     ]
     labels = np.where(np.arange(len(split)) % 3 == 0, split.labels, predicted).astype(np.uint16)
     truth = reference.evaluate(graph, model, split.samples, labels)
@@ -33,7 +33,7 @@ def test_evaluation_is_what_the_definition_says(seed):
 
 def two_class(weights: list[list[int]]) -> tuple[Graph, Model]:
     graph = Graph((Node("input", (), 1, 1, 2), Node("conv", (0,), 1, 1, len(weights[0]))))
-    return graph, Model((np.array(weights, dtype=np.int8),), (0,))
+    return graph, Model((np.array(weights, dtype=np.int8),), (), 0)
 
 
 def test_a_tie_is_not_correct():
@@ -45,7 +45,6 @@ def test_a_tie_is_not_correct():
 
 
 def test_a_bright_sample_does_not_dim_the_others():
-    """With one exponent for the batch, the faint sample would be rounded to a tie."""
     samples = np.array([[[[255, 255]]], [[[1, 0]]]], dtype=np.uint8)
     graph, model = two_class([[1, 0], [0, 1]])
     labels = np.array([0, 0], dtype=np.uint16)

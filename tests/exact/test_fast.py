@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.exact import fast, reference
+from consensus.exact import fast, normal, reference
 from consensus.exact.engine import Engine
 from consensus.exact.reference import Scaled
 from consensus.spaces import InputShape
@@ -90,13 +90,13 @@ def test_pools(seed, dtype):
 
 
 @settings(deadline=None, print_blob=True)
-@given(SEEDS, DTYPES, LAZY, st.integers(0, EXACT - 1), st.booleans())
-def test_rounding(seed, dtype, lazy, limit, relu):
+@given(SEEDS, DTYPES, LAZY, st.integers(0, EXACT - 1))
+def test_rounding(seed, dtype, lazy, limit):
     noise = np.random.default_rng(seed)
     values = np.concatenate([noise.integers(-limit, limit + 1, 50), [limit, -limit, limit // 2, limit & ~0xFFFF]])
     dither = noise.integers(0, 256, len(values))
-    near, power = fast.requantise(tensor(values, dtype), exponent(-5, lazy), relu)
-    truth = reference.requantise(Scaled(values, -5), relu)
+    near, power = fast.to_bits(tensor(values, dtype), exponent(-5, lazy), 12)
+    truth = reference.to_bits(Scaled(values, -5), 12)
     same(near, truth.values)
     assert int(power) == truth.exponent
     rounded, power = fast.requantise_dithered(tensor(values, dtype), exponent(3, lazy), tensor(dither, dtype) / 256)
@@ -113,13 +113,42 @@ def test_dithered_rounding_is_right_on_average():
 
 @settings(deadline=None, print_blob=True)
 @given(SEEDS, DTYPES, LAZY, st.integers(-40, 40))
-def test_sums_of_different_exponents(seed, dtype, lazy, distance):
+def test_gradients_that_meet(seed, dtype, lazy, distance):
     rng = random.Random(seed)
-    one, two = int8(rng, 30), int8(rng, 30)
-    out, power = fast.align_add(tensor(one, dtype), exponent(distance, lazy), tensor(two, dtype), exponent(-2, lazy))
-    truth = reference.align_add(Scaled(one, distance), Scaled(two, -2))
+    one, two = int8(rng, 30) * rng.choice([1, 1000]), int8(rng, 30)
+    out, power = fast.meet(tensor(one, dtype), exponent(distance, lazy), tensor(two, dtype), exponent(-2, lazy))
+    truth = reference.meet(Scaled(one, distance), Scaled(two, -2))
     same(out, truth.values)
     assert int(power) == truth.exponent
+
+
+@settings(deadline=None, print_blob=True)
+@given(SEEDS, DTYPES, st.booleans(), st.sampled_from([1, 2, 4, 8]))
+def test_normalisation_and_its_gradient(seed, dtype, relu, target):
+    rng = random.Random(seed)
+    noise = np.random.default_rng(seed)
+    shape = rng.randint(1, 40), rng.randint(1, 40), rng.randint(1, 40), rng.randint(1, 4)
+    limit = rng.choice([1, 3, 300, 1 << 14])
+    sums = noise.choice([-limit, limit], shape) if rng.random() < 0.5 else noise.integers(-limit, limit + 1, shape)
+    batch = reference.batch_statistics(sums, target)
+    truth = np.clip(reference.shift_nearest((sums - batch.means) * batch.scales, 24), 0 if relu else -127, 127)
+    values, scales, means, parts = normal.normalise(tensor(sums, dtype), relu, target)
+    for computed, expected in ((values, truth), (means, batch.means), (parts, batch.parts)):
+        same(computed, expected)
+    same(scales * 2.0**24, batch.scales)
+    arrived, dither = noise.integers(-4096, 4097, shape), noise.integers(0, 256, sums.size)
+    arrived.flat[0] = 4095  # 12 bits
+    arrived = np.clip(arrived, -4095, 4095)
+    back = reference.normal_gradient(Scaled(arrived, 3), truth, relu, target, dither)
+    same(normal.gradient(tensor(arrived, dtype), values, relu, target, tensor(dither, dtype) / 256), back.values)
+
+
+def test_normalised_channels_are_centred_and_of_one_scale():
+    noise = np.random.default_rng(1)
+    sums = (noise.normal(size=(64, 8, 8, 5)) * [20, 90, 300, 900, 2000] + [0, 500, -900, 3000, 7]).astype(np.int64)
+    values, *_ = normal.normalise(tensor(sums, torch.float32), False, 8)
+    assert np.abs(values.mean(dim=(0, 1, 2)).numpy()).max() < 0.5
+    assert np.abs(values.clamp_min(0).mean(dim=(0, 1, 2)).numpy() - 8).max() < 0.3
 
 
 @settings(deadline=None, print_blob=True)

@@ -1,5 +1,6 @@
 """Models and states from strangers: canonical bytes in, or a typed error."""
 
+import dataclasses
 import random
 import struct
 
@@ -20,8 +21,8 @@ from consensus.exact import (
     initial_state,
     quantise,
 )
-from consensus.exact.model import HEADER, model_bytes
-from consensus.exact.recipe import MASTER_LIMIT, MOMENTUM_LIMIT
+from consensus.exact.model import HEADER, channel_scales, model_bytes, running_norm
+from consensus.exact.recipe import MASTER_LIMIT, MOMENTUM_LIMIT, RUNNING_LIMIT
 from consensus.exact.state import initial_range, state_bytes
 from consensus.spaces import Graph, InputShape
 from consensus.spaces.graph import EXACT, Node
@@ -80,9 +81,31 @@ def test_minus_128_is_no_weight():
 
 @pytest.mark.parametrize("exponent", [-65, 64, -128, 127])
 def test_exponents_have_limits(exponent):
-    data = MODEL[: HEADER.size] + struct.pack("b", exponent) + MODEL[HEADER.size + 1 :]
     with pytest.raises(BadModel, match="exponent"):
-        decode_model(data, GRAPH)
+        decode_model(dataclasses.replace(quantise(STATE, GRAPH), exponent=exponent).encode(), GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [("means", 16385, "mean"), ("means", -32768, "mean"), ("multipliers", 127, "scale"), ("shifts", 25, "scale")],
+)
+def test_normalisations_that_training_never_makes_are_refused(field, value, match):
+    model = quantise(STATE, GRAPH)
+    changed = getattr(model.norms[0], field).copy()
+    changed[-1] = value
+    norms = (model.norms[0]._replace(**{field: changed}), *model.norms[1:])
+    with pytest.raises(BadModel, match=match):
+        decode_model(dataclasses.replace(model, norms=norms).encode(), GRAPH)
+
+
+@settings(deadline=None, print_blob=True)
+@given(st.integers(0, 1 << 23), st.integers(-(1 << 22), 1 << 22), st.sampled_from([1, 2, 4, 8]))
+def test_a_normalisation_is_stored_without_loss(part, mean, target):
+    norm = running_norm(np.array([mean]), np.array([part]), target)
+    assert norm.scales[0] == channel_scales(np.array([part]), target)[0]
+    true = target * 2**32 / max(part, 256)
+    assert true * (1 - 1 / 128) <= norm.scales[0] + 1 and norm.scales[0] <= true
+    assert abs(int(norm.means[0]) * 256 - mean) <= 128
 
 
 def test_the_exact_bound_is_checked_on_the_weights():
@@ -92,10 +115,10 @@ def test_the_exact_bound_is_checked_on_the_weights():
     weights = np.zeros((2000, 2), dtype=np.int8)
     weights[: most // 127, 1] = -127
     weights[most // 127, 1] = most % 127
-    decode_model(Model((weights,), (0,)).encode(), graph)
+    decode_model(Model((weights,), (), 0).encode(), graph)
     weights[1999, 1] = 1
     with pytest.raises(BadModel, match="exact range"):
-        decode_model(Model((weights,), (0,)).encode(), graph)
+        decode_model(Model((weights,), (), 0).encode(), graph)
 
 
 def test_another_graph_is_refused():
@@ -109,10 +132,16 @@ def test_another_graph_is_refused():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("weights", MASTER_LIMIT + 1), ("weights", -(2**31)), ("momentum", MOMENTUM_LIMIT + 1), ("momentum", -(2**31))],
+    [
+        ("weights", MASTER_LIMIT + 1),
+        ("weights", -(2**31)),
+        ("momentum", MOMENTUM_LIMIT + 1),
+        ("momentum", -(2**31)),
+        ("running", RUNNING_LIMIT + 1),
+    ],
 )
 def test_values_that_training_never_reaches_are_refused(field, value):
-    arrays = {"weights": STATE.weights.copy(), "momentum": STATE.momentum.copy()}
+    arrays = {name: getattr(STATE, name).copy() for name in ("weights", "momentum", "running")}
     arrays[field][3] = value
     with pytest.raises(BadState, match="beyond"):
         decode_state(State(**arrays, step=0).encode(), GRAPH)
@@ -121,7 +150,7 @@ def test_values_that_training_never_reaches_are_refused(field, value):
 def test_state_headers_are_checked():
     data = STATE.encode()
     for bad in (
-        b"PNS2" + data[4:],
+        b"PNS1" + data[4:],
         data[:4] + struct.pack("<I", 1 << 21) + data[8:],
         data[:8] + b"\0\0\0\0" + data[12:],
     ):

@@ -142,7 +142,7 @@ class Engine:
             sums.round_()
         if norms is not None:
             means, scales = norms[index]
-            sums.sub_(means)
+            fast.rows(sums).sub_(fast.tiled(means, node.width))
             return normal.apply(sums.clamp_min_(0) if node.relu else sums, scales, node.relu)
         value, done.scales[index], *found = normal.normalise(sums, node.relu, self.targets[index])
         done.found += found

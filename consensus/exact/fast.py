@@ -157,9 +157,13 @@ def conv_weight_gradient(columns: Tensor, gradient: Tensor, limit: int = 127) ->
 
 def conv_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:
     """Gradient of a convolution's input: each window's share, added up where windows overlap. Exact by the bound."""
-    shares = torch.mm(gradient.reshape(-1, node.channels), weights.t())
     if node.kernel == (1, 1) and node.stride == (1, 1):
-        return shares.view(shape)
+        return torch.mm(gradient.reshape(-1, node.channels), weights.t()).view(shape)
+    if node.stride == (1, 1) and shape[1:3] == gradient.shape[1:3]:
+        # The same as a convolution of the gradient by the weights turned round: no sums into overlapping windows.
+        turned = weights.view(-1, shape[3], node.channels).flip(0).transpose(1, 2).reshape(-1, shape[3])
+        return torch.mm(gather(gradient, node), turned).view(shape)
+    shares = torch.mm(gradient.reshape(-1, node.channels), weights.t())
     rows, columns = padded_size(node)
     padded = shares.new_zeros((shape[0], rows, columns, shape[3]))
     shares = shares.view(shape[0], node.height, node.width, -1, shape[3])
@@ -168,45 +172,65 @@ def conv_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: to
     return unpad(padded, node, shape)
 
 
+def rows(values: Tensor) -> Tensor:
+    """(batch, height, width, channels) as (batch, height, width * channels): long runs make fast loops."""
+    return values.flatten(2)
+
+
+def tiled(by_channel: Tensor, width: int) -> Tensor:
+    """Values by channel repeated along a row of pixels, as `rows` has them."""
+    return by_channel.repeat(width) if width > 1 else by_channel
+
+
 def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
     """One filter per channel."""
     out = values.new_zeros((values.shape[0], node.height, node.width, node.channels))
-    for view, one in zip(taps(pad(values, node), node), weights.unbind(), strict=True):
-        out.addcmul_(view, one)
+    into, by_tap = rows(out), weights.repeat(1, node.width).unbind()
+    for view, one in zip(taps(pad(values, node), node), by_tap, strict=True):
+        into.addcmul_(rows(view), one)
     return out
 
 
 def depthwise_weight_gradient(values: Tensor, gradient: Tensor, node: Node) -> Tensor:
-    """(kh * kw, channels) as float64: float32 sums over as much of one image as is exact, then float64 sums."""
-    exact = (1, 2) if node.height * node.width <= (EXACT - 1) // 127**2 else (2,)
-    parts = torch.stack([(view * gradient).sum(dim=exact) for view in taps(pad(values, node), node)])
-    return parts.sum(dim=tuple(range(1, parts.dim() - 1)), dtype=torch.float64)
+    """(kh * kw, channels) as float64: float32 sums over as many rows of pixels as is exact, then float64 sums."""
+    exact = (0, 1) if len(values) * node.height <= (EXACT - 1) // 127**2 else (1,)
+    row = rows(gradient)
+    parts = torch.stack([(rows(view) * row).sum(dim=exact) for view in taps(pad(values, node), node)])
+    parts = parts.view(len(parts), -1, node.channels)
+    return parts.sum(dim=1, dtype=torch.float64)
 
 
 def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:
     """Gradient of the input of `depthwise`."""
-    rows, columns = padded_size(node)
-    padded = gradient.new_zeros((shape[0], rows, columns, shape[3]))
+    if node.stride == (1, 1) and shape == gradient.shape:
+        return depthwise(gradient, weights.flip(0), node)
+    high, wide = padded_size(node)
+    padded = gradient.new_zeros((shape[0], high, wide, shape[3]))
     for view, one in zip(taps(padded, node), weights.unbind(), strict=True):
         view.addcmul_(gradient, one)
     return unpad(padded, node, shape)
 
 
 def pool(values: Tensor, node: Node) -> Tensor:
-    """Sum or maximum over windows: (batch, height, width, channels). Only windows of sums may overlap. A new tensor."""
-    if node.overlaps:
-        seen = taps(pad(values, node), node)
-        out = seen[0].clone()
-        for view in seen[1:]:
-            out.add_(view)
-        return out
-    tiles = _tiles(values, node)
-    return tiles.sum(dim=(2, 4)) if node.kind == "sum_pool" else tiles.amax(dim=(2, 4))
+    """Sum or maximum over windows: (batch, height, width, channels). Only windows of sums may overlap. A new tensor.
+
+    The library's pools serve here: comparisons cannot round, nor can sums of integers that stay exact.
+    """
+    planes = pad(values, node).permute(0, 3, 1, 2)
+    if node.kind == "max_pool":
+        out = functional.max_pool2d(planes, node.kernel, node.stride)
+    elif node.kernel == node.stride == (1, 1):
+        out = planes.clone()
+    else:
+        out = functional.avg_pool2d(planes, node.kernel, node.stride, divisor_override=1)
+    return out.permute(0, 2, 3, 1).contiguous()
 
 
 def pool_gradient(gradient: Tensor, values: Tensor, out: Tensor, node: Node) -> Tensor:
     """Every pixel of a sum gets the gradient; of a maximum, every pixel that attains it."""
     if node.overlaps:
+        if node.stride == (1, 1) and values.shape == gradient.shape:
+            return pool(gradient, node)
         padded = gradient.new_zeros((gradient.shape[0], *padded_size(node), gradient.shape[3]))
         for view in taps(padded, node):
             view.add_(gradient)

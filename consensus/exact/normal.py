@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from consensus.exact import fast
 from consensus.exact.recipe import BACK_SHIFT, NORMAL_BITS, PART_BITS, SCALE_BITS
 from consensus.spaces.graph import EXACT
 
@@ -43,7 +44,7 @@ def normalise(sums: Tensor, relu: bool, target: int) -> tuple[Tensor, Tensor, Te
     """Values, scale, and mean and mean positive part of a batch. Overwrites `sums`, integers of `SUM_BITS`."""
     count = sums.numel() // sums.shape[-1]
     mean = rounded_mean(total(sums, 1 << (NORMAL_BITS - 1)), count)
-    sums.sub_(mean)
+    fast.rows(sums).sub_(fast.tiled(mean.to(sums.dtype), sums.shape[2]))
     positive = sums.clamp_min_(0) if relu else sums.clamp_min(0)
     part = total(positive, 1 << NORMAL_BITS).mul_(1 << PART_BITS).div_(count).floor_().clamp_min_(1 << PART_BITS)
     factor = scale(part, target)
@@ -52,7 +53,8 @@ def normalise(sums: Tensor, relu: bool, target: int) -> tuple[Tensor, Tensor, Te
 
 def apply(centred: Tensor, factor: Tensor, relu: bool) -> Tensor:
     """Centred values scaled to int8. Overwrites them; negative ones must be 0 already where `relu`."""
-    return centred.mul_(factor).round_().clamp_(0 if relu else -127, 127)
+    fast.rows(centred).mul_(fast.tiled(factor, centred.shape[2]))
+    return centred.round_().clamp_(0 if relu else -127, 127)
 
 
 def gradient(arrived: Tensor, values: Tensor, relu: bool, target: int, dither: Tensor) -> Tensor:
@@ -64,8 +66,10 @@ def gradient(arrived: Tensor, values: Tensor, relu: bool, target: int, dither: T
     share = torch.ops.aten.threshold_backward(arrived, values, 0) if relu else arrived
     along = rounded_mean(total(share * values, 4096 * 127), target * count).to(share.dtype)
     if relu:
-        share = torch.ops.aten.threshold_backward(share.sub_(along), values, 0)
+        fast.rows(share).sub_(fast.tiled(along, values.shape[2]))
+        share = torch.ops.aten.threshold_backward(share, values, 0)
     else:
         share.sub_((values > 0) * along)
-    share.sub_(rounded_mean(total(share, 1 << 18), count))
+    mean = rounded_mean(total(share, 1 << 18), count).to(share.dtype)
+    fast.rows(share).sub_(fast.tiled(mean, values.shape[2]))
     return share.mul_(2.0**-BACK_SHIFT).add_(dither.view(share.shape)).floor_().clamp_(-127, 127)

@@ -106,7 +106,12 @@ class Worker:
             return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.communicate()  # reads to the end and closes the pipes as well
+        # Both pipes must be seen to close: only then asyncio lets go of the child before its loop may be gone.
+        await process.communicate()
+        if process.stdin is not None:
+            process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await process.stdin.wait_closed()
 
 
 def _read(pipe: BinaryIO) -> Any:

@@ -9,7 +9,7 @@ import sys
 
 from bench.machine import machine
 
-NAMES = ("testnet",)
+NAMES = ("fresh", "testnet")
 
 
 def main() -> int:

@@ -81,7 +81,7 @@ async def _fetch(url: str, id: str) -> _Claim:
         result = await client.get(f"/v1/results/{id}")
         task = await client.get(f"/v1/tasks/{result.get('task')}")
         try:
-            spec = _spec(task["spec"])
+            spec = task_spec(task["spec"])
             leaves = tuple(bytes.fromhex(leaf) for leaf in result["leaves"])
             genotype, seed = bytes.fromhex(result["genotype"]), bytes.fromhex(result["seed"])
         except (KeyError, TypeError, ValueError) as error:
@@ -100,7 +100,7 @@ async def _fetch(url: str, id: str) -> _Claim:
     return _Claim(spec, genotype, seed, leaves, dataset)
 
 
-def _spec(raw: Any) -> TaskSpec:
+def task_spec(raw: Any) -> TaskSpec:
     """The task of an answer. Raises KeyError, TypeError or ValueError."""
     from chain.errors import BadEncoding
     from consensus.types import TaskSpec

@@ -10,6 +10,7 @@ from consensus.exact import fast, normal
 from consensus.exact.fast import Exponent
 from consensus.exact.model import Model, target
 from consensus.exact.plan import MEAN_BITS, plan
+from consensus.exact.products import int8_is_exact
 from consensus.exact.recipe import (
     BACK_SHIFT,
     EXP_TABLE,
@@ -53,14 +54,16 @@ class Activations:
 class Engine:
     """Computes one graph. Holds no state of a training run; methods are pure but for the tensors named as updated.
 
-    `lazy`: exponents of gradients stay on the device (see `fast`); by default on accelerators only.
+    `lazy`: exponents of gradients stay on the device (see `fast`); by default on accelerators only. `int8`: products of
+    int8 instead of float32; by default on a CPU where they are exact.
     """
 
-    def __init__(self, graph: Graph, device: str, lazy: bool | None = None) -> None:
+    def __init__(self, graph: Graph, device: str, lazy: bool | None = None, *, int8: bool | None = None) -> None:
         self.graph = graph
         self.plan = plan(graph)
         self.device, self.dtype = torch_device(device)
         self.lazy = self.device.type != "cpu" if lazy is None else lazy
+        self.int8 = device == "cpu" and int8_is_exact() if int8 is None else int8
         self._exponents: dict[int, Tensor] = {}
         self.shapes = graph.weight_shapes
         self.last = len(graph.nodes) - 1
@@ -127,13 +130,16 @@ class Engine:
 
     def _linear(self, done: Activations, index: int, before: Tensor, layer: Tensor, norms: Norms | None) -> Tensor:
         node, shift = self.graph.nodes[index], self.plan.shifts.get(index, 0)
-        if shift:
+        small = self._small(index)
+        if shift and not small:
             layer = layer * 2.0**-shift  # a power of two: the products only have their point elsewhere
         if node.kind == "conv":
-            columns = fast.gather(before, node)
+            columns = fast.gather(before.to(torch.int8) if small else before, node)
             if norms is None:
                 done.columns[index] = columns
-            sums = fast.conv(columns, layer, node)
+            sums = fast.conv(columns, layer.to(torch.int8) if small else layer, node)
+            if shift and small:
+                sums.mul_(2.0**-shift)
         else:
             sums = fast.depthwise(before, layer, node)
         if index == self.last:
@@ -147,6 +153,11 @@ class Engine:
         value, done.scales[index], *found = normal.normalise(sums, node.relu, self.targets[index])
         done.found += found
         return value
+
+    def _small(self, index: int) -> bool:
+        """Whether the products of a layer are those of int8."""
+        node = self.graph.nodes[index]
+        return self.int8 and node.kind == "conv" and self.plan.limits[node.inputs[0]] <= 127
 
     def _add(self, done: Activations, index: int) -> Tensor:
         (left, right), exponents = self.graph.nodes[index].inputs, self.plan.exponents
@@ -202,7 +213,8 @@ class Engine:
     def _weight_gradient(self, done: Activations, index: int, gradient: Tensor, like: Exponent) -> Tensor:
         node = self.graph.nodes[index]
         if node.kind == "conv":
-            raw = fast.conv_weight_gradient(done.columns[index], gradient, self.plan.limits[node.inputs[0]])
+            columns = done.columns[index]
+            raw = fast.conv_weight_gradient(columns, gradient.to(columns.dtype), self.plan.limits[node.inputs[0]])
         else:
             raw = fast.depthwise_weight_gradient(done.values[node.inputs[0]], gradient, node)
         return fast.scale_gradient(raw, self.dtype, like)
@@ -223,8 +235,11 @@ class Engine:
                 layer, scale = fast.requantise(
                     scaled.mul_(2.0**SCALE_BITS), self.exponent(-SCALE_BITS - self.plan.shifts[index])
                 )
-            back = fast.conv_input_gradient if node.kind == "conv" else fast.depthwise_input_gradient
-            return back(gradient, layer, node, before.shape), scale
+            if node.kind == "depthwise":
+                return fast.depthwise_input_gradient(gradient, layer, node, before.shape), scale
+            if self.int8:
+                gradient, layer = gradient.to(torch.int8), layer.to(torch.int8)
+            return fast.conv_input_gradient(gradient, layer, node, before.shape), scale
         if node.kind == "add":
             return gradient, scale
         if node.kind == "sum_pool":

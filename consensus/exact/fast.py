@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from consensus.exact.products import MAX_ROWS, product
 from consensus.exact.recipe import GRADIENT_BITS, MEET_BITS
 from consensus.spaces.graph import EXACT, Node
 
@@ -135,21 +136,40 @@ def gather(values: Tensor, node: Node) -> Tensor:
     """Windows as rows of a matrix: (batch * height * width, kh * kw * channels)."""
     if node.kernel == (1, 1) and node.stride == (1, 1):
         return values.reshape(-1, values.shape[-1])
-    seen = windows(pad(values, node), node).permute(2, 3, 4, 0, 1, 5)
-    return seen.reshape(values.shape[0] * node.height * node.width, -1)
+    padded, kind = pad(values, node), values.dtype
+    if kind == torch.int8 and padded.shape[3] % 4 == 0:
+        padded = padded.view(torch.int32)  # four at a time
+    seen = windows(padded, node).permute(2, 3, 4, 0, 1, 5)
+    return seen.reshape(values.shape[0] * node.height * node.width, -1).view(kind)
 
 
 def conv(columns: Tensor, weights: Tensor, node: Node) -> Tensor:
-    """Exact product of gathered windows and weights: (batch, height, width, channels out)."""
-    return torch.mm(columns, weights).view(-1, node.height, node.width, node.channels)
+    """Exact product of gathered windows and weights: (batch, height, width, channels out).
+
+    Float tensors as everywhere, or int8, which give float32.
+    """
+    return _product(columns, weights).view(-1, node.height, node.width, node.channels)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    if left.dtype == torch.int8:
+        return product(left, right).to(torch.float32)
+    return torch.mm(left, right)
 
 
 def conv_weight_gradient(columns: Tensor, gradient: Tensor, limit: int = 127) -> Tensor:
     """columns^T @ gradient as float64: blocks whose sums stay exact are multiplied, and added in float64.
 
-    `limit`: largest magnitude in `columns`.
+    `limit`: largest magnitude in `columns`. Both may be int8.
     """
     rows = columns.shape[0]
+    if columns.dtype == torch.int8:
+        flat = gradient.reshape(rows, -1)
+        found = [
+            product(columns[start : start + MAX_ROWS].t(), flat[start : start + MAX_ROWS]).to(torch.float64)
+            for start in range(0, rows, MAX_ROWS)
+        ]
+        return sum(found[1:], start=found[0])
     block = next(size for size in range(min(rows, (EXACT - 1) // (127 * limit)), 0, -1) if rows % size == 0)
     left = columns.view(rows // block, block, -1).transpose(1, 2)
     return torch.bmm(left, gradient.reshape(rows // block, block, -1)).sum(dim=0, dtype=torch.float64)
@@ -158,12 +178,12 @@ def conv_weight_gradient(columns: Tensor, gradient: Tensor, limit: int = 127) ->
 def conv_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:
     """Gradient of a convolution's input: each window's share, added up where windows overlap. Exact by the bound."""
     if node.kernel == (1, 1) and node.stride == (1, 1):
-        return torch.mm(gradient.reshape(-1, node.channels), weights.t()).view(shape)
+        return _product(gradient.reshape(-1, node.channels), weights.t().contiguous()).view(shape)
     if node.stride == (1, 1) and shape[1:3] == gradient.shape[1:3]:
         # The same as a convolution of the gradient by the weights turned round: no sums into overlapping windows.
         turned = weights.view(-1, shape[3], node.channels).flip(0).transpose(1, 2).reshape(-1, shape[3])
-        return torch.mm(gather(gradient, node), turned).view(shape)
-    shares = torch.mm(gradient.reshape(-1, node.channels), weights.t())
+        return _product(gather(gradient, node), turned).view(shape)
+    shares = _product(gradient.reshape(-1, node.channels), weights.t().contiguous())
     rows, columns = padded_size(node)
     padded = shares.new_zeros((shape[0], rows, columns, shape[3]))
     shares = shares.view(shape[0], node.height, node.width, -1, shape[3])
@@ -194,10 +214,10 @@ def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
 def depthwise_weight_gradient(values: Tensor, gradient: Tensor, node: Node) -> Tensor:
     """(kh * kw, channels) as float64: float32 sums over as many rows of pixels as is exact, then float64 sums."""
     exact = (0, 1) if len(values) * node.height <= (EXACT - 1) // 127**2 else (1,)
-    row = rows(gradient)
-    parts = torch.stack([(rows(view) * row).sum(dim=exact) for view in taps(pad(values, node), node)])
-    parts = parts.view(len(parts), -1, node.channels)
-    return parts.sum(dim=1, dtype=torch.float64)
+    seen = windows(pad(values, node), node)
+    shares = torch.mul(seen, gradient, out=gradient.new_empty(seen.shape))
+    parts = shares.view(-1, len(values), node.height, node.width * node.channels).sum(dim=tuple(i + 1 for i in exact))
+    return parts.view(len(parts), -1, node.channels).sum(dim=1, dtype=torch.float64)
 
 
 def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:

@@ -69,7 +69,8 @@ def gradient(arrived: Tensor, values: Tensor, relu: bool, target: int, dither: T
         fast.rows(share).sub_(fast.tiled(along, values.shape[2]))
         share = torch.ops.aten.threshold_backward(share, values, 0)
     else:
-        share.sub_((values > 0) * along)
+        row = fast.tiled(along, values.shape[2]).expand(fast.rows(values).shape)
+        fast.rows(share).sub_(torch.ops.aten.threshold_backward(row, fast.rows(values), 0))
     mean = rounded_mean(total(share, 1 << 18), count).to(share.dtype)
     fast.rows(share).sub_(fast.tiled(mean, values.shape[2]))
     return share.mul_(2.0**-BACK_SHIFT).add_(dither.view(share.shape)).floor_().clamp_(-127, 127)

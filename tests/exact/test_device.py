@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from consensus.exact import InexactDevice, device, fast, initial_state, pick_device, reference, self_test
+from consensus.exact import InexactDevice, device, fast, initial_state, pick_device, products, reference, self_test
+from consensus.exact.engine import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +117,44 @@ def test_library_convolutions_would_be_caught():
     sent = torch.from_numpy(values).float(), torch.from_numpy(weights).float()
     out = fast.conv(fast.gather(sent[0], node), sent[1], node)
     assert np.array_equal(out.numpy(), reference.linear(values, weights, node))
+
+
+def test_int8_products_of_awkward_layouts():
+    """Views whose rows overlap, single rows and columns, transposed ones: the library got the first two wrong."""
+    noise = np.random.default_rng(1)
+    run = torch.from_numpy(noise.integers(-127, 128, 4000).astype(np.int8))
+    for rows, inner, columns in ((2, 400, 12), (1, 40, 5), (5, 1, 3), (7, 30, 1), (33, 75, 10)):
+        right = torch.from_numpy(noise.integers(-127, 128, (inner, columns)).astype(np.int8))
+        turned = right.t().contiguous().t()
+        for left in (
+            run.as_strided((rows, inner), (80, 1)),
+            run[: rows * inner].view(rows, inner),
+            run[: rows * inner].view(inner, rows).t(),
+        ):
+            truth = left.double() @ right.double()
+            assert torch.equal(products.product(left, right).double(), truth)
+            assert torch.equal(products.product(left, turned).double(), truth)
+
+
+def test_inexact_int8_products_are_noticed_and_left_alone(monkeypatch):
+    """Float32 serves then, and the device passes."""
+    products.int8_is_exact.cache_clear()
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: saturating(a.int(), b.int()).to(torch.int32))
+    try:
+        assert not products.int8_is_exact()
+        assert not Engine(device.golden_graph(), "cpu").int8
+        self_test("cpu")
+    finally:
+        products.int8_is_exact.cache_clear()
+
+
+def test_without_int8_products_float32_serves(monkeypatch):
+    def missing(*_):
+        raise RuntimeError("not implemented")
+
+    products.int8_is_exact.cache_clear()
+    monkeypatch.setattr(torch, "_int_mm", missing)
+    try:
+        assert not products.int8_is_exact()
+    finally:
+        products.int8_is_exact.cache_clear()

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from consensus.datasets import digits
 from consensus.exact import Recipe, Stopped, decode_model, initial_state, reference, run_segment, train
 from consensus.exact.engine import Engine
+from consensus.exact.products import int8_is_exact
 from consensus.exact.training import Trainer
 from consensus.spaces import InputShape
 from tests.exact.helpers import SPACE, random_dataset, random_graph, random_shape
@@ -45,9 +46,12 @@ def test_float64_and_exponents_on_the_device_give_the_same(seed):
     start = initial_state(graph, key)
     digest = run_segment(graph, dataset, SHORT, key, start, 0).digest()
     assert run_segment(graph, dataset, SHORT, key, start, 0, "cpu64").digest() == digest
-    lazy = Trainer(graph, dataset, SHORT, key, "cpu")
-    lazy.engine = Engine(graph, "cpu", lazy=True)
-    assert lazy.run(start, 0, None, None).digest() == digest
+    other = Trainer(graph, dataset, SHORT, key, "cpu")
+    for lazy, int8 in ((True, True), (True, False), (False, True), (False, False)):
+        if int8 and not int8_is_exact():
+            continue
+        other.engine = Engine(graph, "cpu", lazy, int8=int8)
+        assert other.run(start, 0, None, None).digest() == digest
 
 
 class NoReadBack(TorchDispatchMode):

@@ -70,8 +70,7 @@ def _block(build: GraphBuilder, source: int, block: str, width: int) -> int:
     if block == "dense":
         return build.dense(source, width, relu=True)
     inner = build.dense(source, width * INNER[block] // 2, relu=True)
-    # At half scale, as in `stages`: without normalisation, sums of equal branches would double the variance.
-    branch = build.dense(inner, width, gain=-1)
+    branch = build.dense(inner, width)
     if build.nodes[source].channels != width:
         source = build.dense(source, width)
     return build.add(source, branch)

@@ -125,7 +125,7 @@ def _cell(build: GraphBuilder, cell: bytes, source: int, width: int) -> int:
 def _reduction(build: GraphBuilder, source: int, width: int) -> int:
     """Half the map and `width` channels: two 3x3 convolutions beside a mean and a 1x1 convolution."""
     inner = build.conv(build.rectify(source), width, 3, 2)
-    branch = build.conv(inner, width, 3, relu=False, gain=-1)
+    branch = build.conv(inner, width, 3, relu=False)
     before = build.nodes[source]
     if before.height % 2 or before.width % 2:
         shortcut = build.conv(source, width, 1, 2, relu=False)

@@ -89,14 +89,14 @@ def _samples(key: np.uint64, glyphs: np.ndarray, indices: np.ndarray, difficulty
     labels = draw(0, (), classes)
     strangers = (labels + 1 + draw(1, (), classes - 1)) % classes
     contrast = 64 + draw(2, (), 96)
-    flips = draw(16, (CELLS, CELLS), 1000) < difficulty
+    flips = draw(16, (CELLS, CELLS), 1000) < 3 * difficulty // 2
     shown = np.where(flips, 1 - glyphs[labels], glyphs[labels])
     canvas = np.zeros((count, SIZE, SIZE), dtype=np.int64)
     # Another glyph's fragment first: fainter, and what lies under the sample's own glyph is covered.
-    faint = (contrast * difficulty) // 300
+    faint = (contrast * difficulty) // 200
     _put(canvas, glyphs[strangers], draw(4, (2,), SHIFTS), faint)
     _put(canvas, shown, draw(8, (2,), SHIFTS), contrast)
-    width = 2 + difficulty
+    width = 2 + 3 * difficulty // 2
     noise = draw(64, (SIZE, SIZE), width) + draw(64 + SIZE * SIZE, (SIZE, SIZE), width)
     pixels = np.clip(canvas + 32 + noise - width // 2, 0, 255).astype(np.uint8)
     return Split(pixels.reshape(count, SIZE, SIZE, 1), labels.astype(np.uint16))

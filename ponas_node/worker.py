@@ -41,15 +41,19 @@ class Worker:
         self._memory_mb = memory_mb
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
+        self._stopped = False
 
     async def call(
         self, function: str, *arguments: Any, timeout: float, on_progress: Callable[[Any], None] | None = None
     ) -> Any:
-        """Run a job. Raises WorkerError where it raised, WorkerDied where it ended or took over `timeout` seconds.
+        """Run a job. Raises WorkerError where it raised, WorkerDied where it ended or took over `timeout` seconds, or
+        after `stop`.
 
         Cancelling the caller kills the child.
         """
         async with self._lock:
+            if self._stopped:
+                raise WorkerDied(f"{self.name}: stopped before {function}")
             process = await self._start()
             try:
                 async with asyncio.timeout(timeout):
@@ -65,8 +69,12 @@ class Worker:
                 raise
 
     async def stop(self) -> None:
-        """End the child, if there is one."""
-        await self._kill()
+        """End the child, if there is one, and every call; for good. Returns when nothing is left of them."""
+        self._stopped = True
+        if self._process is not None:
+            _signal(self._process)  # a call under way sees the end of its pipe, and cleans up
+        async with self._lock:
+            await self._kill()
 
     async def _exchange(
         self,
@@ -94,24 +102,36 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             return self._process
         environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ponas_node.worker", str(self._nice), str(self._memory_mb),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, start_new_session=True,
+        start = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                sys.executable, "-m", "ponas_node.worker", str(self._nice), str(self._memory_mb),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, start_new_session=True,
+            )
         )  # fmt: skip
+        try:
+            self._process = await asyncio.shield(start)
+        except asyncio.CancelledError:  # a child half started would be nobody's
+            self._process = await start
+            await self._kill()
+            raise
         return self._process
 
     async def _kill(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        _signal(process)
         # Both pipes must be seen to close: only then asyncio lets go of the child before its loop may be gone.
         await process.communicate()
         if process.stdin is not None:
             process.stdin.close()
             with contextlib.suppress(ConnectionError):
                 await process.stdin.wait_closed()
+
+
+def _signal(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def _read(pipe: BinaryIO) -> Any:

@@ -77,3 +77,24 @@ async def test_cancelling_the_caller_kills_the_child(worker: Worker) -> None:
 async def test_calls_wait_for_one_another(worker: Worker) -> None:
     jobs = [worker.call("prove_beacon", bytes([n]) * 32, 256, 500, timeout=60) for n in range(4)]
     assert [len(output) for output in await asyncio.gather(*jobs)] == [200] * 4
+
+
+async def test_stopping_ends_the_running_call_and_those_that_wait() -> None:
+    child = Worker("test")
+    jobs = [asyncio.create_task(child.call("prove_beacon", CHALLENGE, 1024, 10**9, timeout=60)) for _ in range(3)]
+    await started(child)
+    await child.stop()
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    assert all(isinstance(outcome, WorkerDied) for outcome in outcomes)
+    assert child._process is None
+
+
+async def test_cancelling_at_any_moment_leaves_no_child() -> None:
+    for delay in (0.0, 0.001, 0.005, 0.02, 0.1):
+        child = Worker("test")
+        job = asyncio.create_task(child.call("prove_beacon", CHALLENGE, 1024, 10**9, timeout=60))
+        await asyncio.sleep(delay)
+        job.cancel()
+        await child.stop()
+        assert job.done() or await asyncio.wait([job]) is not None
+        assert child._process is None

@@ -9,7 +9,7 @@ import sys
 
 from bench.machine import machine
 
-NAMES = ("fresh", "testnet")
+NAMES = ("exact", "fresh", "testnet")
 
 
 def main() -> int:

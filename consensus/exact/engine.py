@@ -213,7 +213,7 @@ class Engine:
     def _weight_gradient(self, done: Activations, index: int, gradient: Tensor, like: Exponent) -> Tensor:
         node = self.graph.nodes[index]
         if node.kind == "conv":
-            columns = done.columns[index]
+            columns = done.columns.pop(index)
             raw = fast.conv_weight_gradient(columns, gradient.to(columns.dtype), self.plan.limits[node.inputs[0]])
         else:
             raw = fast.depthwise_weight_gradient(done.values[node.inputs[0]], gradient, node)

@@ -214,10 +214,13 @@ def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
 def depthwise_weight_gradient(values: Tensor, gradient: Tensor, node: Node) -> Tensor:
     """(kh * kw, channels) as float64: float32 sums over as many rows of pixels as is exact, then float64 sums."""
     exact = (0, 1) if len(values) * node.height <= (EXACT - 1) // 127**2 else (1,)
-    seen = windows(pad(values, node), node)
-    shares = torch.mul(seen, gradient, out=gradient.new_empty(seen.shape))
-    parts = shares.view(-1, len(values), node.height, node.width * node.channels).sum(dim=tuple(i + 1 for i in exact))
-    return parts.view(len(parts), -1, node.channels).sum(dim=1, dtype=torch.float64)
+    found = []
+    for seen in windows(pad(values, node), node).unbind():  # a row of the window at a time, to spare memory
+        shares = torch.mul(seen, gradient, out=gradient.new_empty(seen.shape))
+        shares = shares.view(-1, len(values), node.height, node.width * node.channels)
+        parts = shares.sum(dim=tuple(i + 1 for i in exact)).view(len(shares), -1, node.channels)
+        found.append(parts.sum(dim=1, dtype=torch.float64))
+    return torch.cat(found)
 
 
 def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shape: torch.Size) -> Tensor:

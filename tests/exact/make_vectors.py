@@ -99,7 +99,7 @@ def main() -> None:
     """All files."""
     write("operations", {"format": "ponas/exact/operations/1", "cases": operations()})
     for name, genotype in TRAININGS.items():
-        recipe = Recipe(steps=16, batch=32, segments=2)
+        recipe = Recipe(steps=16, batch=32, segments=2, learning_rate=640)
         write(f"training-{name}", training(bytes.fromhex(genotype), digits(), recipe, b"golden", inline=False))
     genotype = device.GOLDEN_GENOTYPE
     recipe, seed = device.GOLDEN_RECIPE, device.GOLDEN_SEED

@@ -19,7 +19,7 @@ import json
 from tests.exact.make_vectors import FOLDER
 pick_device("cpu")
 for name, genotype in TRAININGS.items():
-    found = training(bytes.fromhex(genotype), digits(), Recipe(16, 32, 2), b"golden", inline=False)
+    found = training(bytes.fromhex(genotype), digits(), Recipe(16, 32, 2, 640), b"golden", inline=False)
     assert found == json.loads((FOLDER / f"training-{{name}}.json").read_text()), name
 """
 SETTINGS = [

@@ -149,7 +149,7 @@ class Engine:
         if norms is not None:
             means, scales = norms[index]
             fast.rows(sums).sub_(fast.tiled(means, node.width))
-            return normal.apply(sums.clamp_min_(0) if node.relu else sums, scales, node.relu)
+            return normal.apply(sums, scales, node.relu)
         value, done.scales[index], *found = normal.normalise(sums, node.relu, self.targets[index])
         done.found += found
         return value

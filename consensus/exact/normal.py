@@ -52,7 +52,7 @@ def normalise(sums: Tensor, relu: bool, target: int) -> tuple[Tensor, Tensor, Te
 
 
 def apply(centred: Tensor, factor: Tensor, relu: bool) -> Tensor:
-    """Centred values scaled to int8. Overwrites them; negative ones must be 0 already where `relu`."""
+    """Centred values scaled to int8; negative ones become 0 where `relu`. Overwrites them."""
     fast.rows(centred).mul_(fast.tiled(factor, centred.shape[2]))
     return centred.round_().clamp_(0 if relu else -127, 127)
 

@@ -22,7 +22,7 @@ _OPTIONAL = frozenset({"bounty_per_epoch", "epochs", *_SHAPE})
 # What `ponas train --task digits` trains; the network's own tasks stand in its genesis file.
 DIGITS: dict[str, Any] = {
     "name": "digits", "dataset": "digits", "space": "stages-v1", "max_parameters": 100_000, "max_macs": 600_000,
-    "steps": 400, "batch": 32, "segments": 8, "learning_rate": 256, "eval_samples": 256, "baseline": 8000,
+    "steps": 400, "batch": 32, "segments": 8, "learning_rate": 640, "eval_samples": 256, "baseline": 8000,
 }  # fmt: skip
 BUILT_IN = {"digits": DIGITS}
 

@@ -79,7 +79,6 @@ class Competitor:
         self._payouts = payouts
         self._store = node.store.namespace(b"competitor")
         self._transactions: dict[bytes, Transaction] = {}  # last one sent, by what it does
-        self.revealed = 0
 
     async def run(self) -> None:
         """Compete for ever: look at the chain twice a slot, and do what is due."""
@@ -194,18 +193,17 @@ class Competitor:
             commit.id, index, merkle_path(batch.seals(self._key.public), index), entry.salt, entry.genotype,
             entry.leaves, entry.model_bytes, correct, self._payouts(entry.candidate, limit),
         )  # fmt: skip
-        if await self._send(b"reveal" + commit.id + index.to_bytes(4, "big"), Kind.REVEAL, body):
-            self.revealed += 1
+        await self._send(b"reveal" + commit.id + index.to_bytes(4, "big"), Kind.REVEAL, body)
 
     # ---- sending
 
-    async def _send(self, purpose: bytes, kind: Kind, body: CommitBody | RevealBody) -> bool:
+    async def _send(self, purpose: bytes, kind: Kind, body: CommitBody | RevealBody) -> None:
         """Send a transaction once; send it anew where it fell out of the mempool without reaching the chain."""
         node = self._node
         earlier = self._transactions.get(purpose)
         if earlier is not None:
             if node.pending_transaction(earlier.id) is not None or node.chain.transaction(earlier.id) is not None:
-                return False
+                return
             body = type(body).decode(earlier.body)  # keep what was announced, the payout table above all
         nonce = node.next_nonce(self._key.address)
         size = len(sign_transaction(self._key, node.network, kind, nonce, 0, body).raw) + 16
@@ -213,4 +211,3 @@ class Competitor:
         transaction = sign_transaction(self._key, node.network, kind, nonce, fee, body)
         self._transactions[purpose] = transaction
         await node.submit_transaction(transaction)
-        return True

@@ -143,8 +143,10 @@ class Node:
         device = await self.oracle.warm_up()
         log.info("%s: evaluates on %s", self.config.label, device)
         for task in self.genesis.tasks:
-            with contextlib.suppress(Invalid):
+            try:
                 await self.oracle.establish(DatasetFact(task.spec), FOR_MEMPOOL)
+            except Invalid as error:
+                log.warning("%s: the dataset of task %r is not here yet: %s", self.config.label, task.spec.name, error)
 
     async def _start_api(self) -> None:
         app = create_app(self)

@@ -46,11 +46,6 @@ class Supervisor:
                     if not self._stopping:
                         self._start(name)
 
-    def alive(self, name: str) -> bool:
-        """Whether the process runs."""
-        process = self.processes.get(name)
-        return process is not None and process.poll() is None
-
     async def stop(self) -> list[str]:
         """Stop all; answers the names of those that had to be killed."""
         self._stopping = True

@@ -18,6 +18,7 @@ from consensus.exact.streams import DITHER_PERIOD, batch_indices, dither_start, 
 from consensus.spaces.graph import Graph
 
 OnStep = Callable[[int], None]
+OnState = Callable[[State], None]
 ShouldStop = Callable[[], bool]
 
 
@@ -106,17 +107,23 @@ def train(
     device: str = "cpu",
     on_step: OnStep | None = None,
     should_stop: ShouldStop | None = None,
+    on_state: OnState | None = None,
 ) -> Training:
     """A whole training: a pure function of the first four arguments. `on_step` is told the number of steps done.
 
+    `on_state` is given each state whose hash is a leaf: the initial one and that after each segment.
     Raises `Stopped` as soon as `should_stop` says so.
     """
     trainer = Trainer(graph, dataset, recipe, seed, device)
     state = initial_state(graph, seed)
     leaves = [state.digest()]
+    if on_state is not None:
+        on_state(state)
     for index in range(recipe.segments):
         state = trainer.run(state, index, on_step, should_stop)
         leaves.append(state.digest())
+        if on_state is not None:
+            on_state(state)
     model = quantise(state, graph)
     data = model.encode()
     split = dataset.validation

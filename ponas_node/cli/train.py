@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import random
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from ponas_node.cli import options
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.output import print_facts
+from ponas_node.cli.states import StateWriter, check_empty
 
 if TYPE_CHECKING:
     from consensus.exact import Recipe
@@ -28,6 +30,7 @@ _EXAMPLES = """\
   ponas train --task digits --genotype random
   ponas train --task digits --genotype 0000010002000000000000000000000000 --seed 00ff --device auto
   ponas train --task mytask.json --genotype random --save model.bin
+  ponas train --task digits --genotype random --states run1      then: ponas replay run1 --segment 3
 """
 
 
@@ -43,6 +46,12 @@ def register(subparsers: options.Subparsers) -> None:
     add("--steps", type=int, metavar="N", help="train N steps instead of the task's; a multiple of its segments")
     add_device(parser)
     add("--save", type=Path, metavar="FILE", help="write the trained model to a file that does not exist yet")
+    add(
+        "--states",
+        type=Path,
+        metavar="FOLDER",
+        help="write every checkpoint's state to a new folder, for `ponas replay`",
+    )
     parser.set_defaults(run=_train)
 
 
@@ -62,17 +71,23 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UserError("To train, the task file must name its dataset by a path, not by its id.", USAGE)
     seed = _seed(arguments.seed)
     _check_free(arguments.save)
+    folder: Path | None = arguments.states
+    if folder is not None:
+        check_empty(folder)
 
     from consensus import exact
     from consensus.datasets import decode_dataset
+    from consensus.exact.state import state_bytes
 
-    spec, recipe = task.spec, recipe_of(task.spec, arguments.steps)
-    graph = _architecture(spec, arguments.genotype)
+    recipe = recipe_of(task.spec, arguments.steps)
+    spec = dataclasses.replace(task.spec, steps=recipe.steps)
+    genotype, graph = _architecture(spec, arguments.genotype)
     device = exact_device(arguments.device)
     data = decode_dataset(task.dataset, len(task.dataset))
+    states = StateWriter(folder, graph, recipe, task.dataset) if folder is not None else None
     started = time.monotonic()
     with progress_bar("training", recipe.steps) as step:
-        done = exact.train(graph, data, recipe, seed, device, on_step=step)
+        done = exact.train(graph, data, recipe, seed, device, on_step=step, on_state=states.add if states else None)
     seconds = time.monotonic() - started
     model = exact.decode_model(done.model, graph)
     tested = exact.evaluate(graph, model, data.test.samples, data.test.labels, device)
@@ -87,6 +102,9 @@ def _train(arguments: argparse.Namespace) -> int:
         with arguments.save.open("xb") as file:
             file.write(done.model)
         print_facts({"saved to": arguments.save})
+    if states is not None:
+        states.finish(spec, genotype, seed, done)
+        print_facts({"states in": f"{folder} ({states.count} states of {state_bytes(graph):,} bytes)"})
     return 0
 
 
@@ -98,8 +116,8 @@ def _check_free(path: Path | None) -> None:
         raise UserError(f"There is no folder {path.parent} that can be written to: choose another with --save.")
 
 
-def _architecture(spec: TaskSpec, text: str) -> Graph:
-    """The network of a genotype; prints what it is. Raises UserError, Refuted."""
+def _architecture(spec: TaskSpec, text: str) -> tuple[bytes, Graph]:
+    """The canonical genotype and its network; prints what it is. Raises UserError, Refuted."""
     from consensus.reveal import check_genotype
     from consensus.spaces import InvalidGenotype, UnknownSpace, get_space
     from consensus.tasks import input_shape
@@ -118,7 +136,7 @@ def _architecture(spec: TaskSpec, text: str) -> Graph:
         })  # fmt: skip
     except (UnknownSpace, InvalidGenotype) as error:
         raise UserError(f"{error} Try --genotype random.", USAGE) from error
-    return graph
+    return genotype, graph
 
 
 def _sample(spec: TaskSpec) -> bytes:

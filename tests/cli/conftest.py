@@ -11,6 +11,7 @@ from aiohttp import web
 from chain.artifact import artifact_id
 from consensus.datasets import digits, encode_dataset
 from ponas_node.api import create_app
+from ponas_node.cli.main import main
 from ponas_node.wallet import create_wallet
 from tests.api.conftest import FREE
 from tests.api.view import TestView
@@ -79,3 +80,24 @@ def node(tmp_path: Path) -> Iterator[LiveNode]:
 def funded(node: LiveNode, tmp_path: Path) -> Path:
     """An unencrypted wallet that holds 0.1 PONAS."""
     return create_wallet(tmp_path / "funded.json", None, node.world.keys[1]).path
+
+
+@pytest.fixture
+def run(capsys):
+    def go(*arguments: object, code: int = 0) -> str:
+        """Run a command; gives what it printed on standard output, or on standard error where it fails."""
+        got = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert got == code, f"exit code {got}\n{out}\n{err}"
+        if code == 0 or (code == 1 and not err):
+            return out
+        assert "Traceback" not in err
+        return err
+
+    return go
+
+
+def one_line(text: str) -> str:
+    """What an error prints: one line that ends like a sentence."""
+    assert text.startswith("ponas: ") and text.count("\n") == 1, text
+    return text

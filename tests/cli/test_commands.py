@@ -24,33 +24,12 @@ from ponas_node.cli.errors import explain
 from ponas_node.cli.main import main
 from ponas_node.cli.output import clean
 from ponas_node.wallet import create_wallet, read_wallet
-from tests.cli.conftest import PASSPHRASE
+from tests.cli.conftest import PASSPHRASE, one_line
 from tests.consensus.world import Found
 
 TO = address_text(bytes(range(20)))
 GENOTYPE = bytes([0, 0, 1, 1, 0, 1] + [0] * 9)
 SEND_DEAD = ["--node", "http://127.0.0.1:9"]
-
-
-@pytest.fixture
-def run(capsys):
-    def go(*arguments: object, code: int = 0) -> str:
-        """Run a command; gives what it printed on standard output, or on standard error where it fails."""
-        got = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert got == code, f"exit code {got}\n{out}\n{err}"
-        if code == 0 or (code == 1 and not err):
-            return out
-        assert "Traceback" not in err
-        return err
-
-    return go
-
-
-def one_line(text: str) -> str:
-    """What an error prints: one line that ends like a sentence."""
-    assert text.startswith("ponas: ") and text.count("\n") == 1, text
-    return text
 
 
 # ---- wallet

@@ -1,8 +1,8 @@
 """Which device may compute: only one that gave the exact integers for vectors made to break inexact arithmetic.
 
 Random vectors are not enough: library convolutions that are wrong passed them. So: the longest sums of the largest
-values, sums that cancel from just below 2^24, 3x3 windows at stride 1, odd sizes, blocks of a weight gradient, and a
-small training whose result is known.
+values, sums that cancel from just below 2^24, 3x3 windows at stride 1, odd sizes, pools that overlap, maxima with
+ties, blocks of a weight gradient, and a small training whose result is known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from consensus.exact.state import initial_state
 from consensus.exact.training import run_segment
 from consensus.spaces import get_space
 from consensus.spaces.base import InputShape
-from consensus.spaces.graph import EXACT, MAX_PRODUCTS, Graph, Node
+from consensus.spaces.graph import EXACT, MAX_PRODUCTS, Graph, Kind, Node
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,8 @@ def _vectors(name: str) -> Iterator[Vector]:
         left[:, 0], left[:, -1], right[MAX_PRODUCTS:] = 126, 125, -127
         yield "cancelling sums from just below 2^24", torch.mm(send(left), send(right)), left @ right
     yield from _convolutions(send)
+    yield from _depthwise(send)
+    yield from _pools(send)
     yield from _rounding(send)
     yield from _normalisation(send)
 
@@ -146,6 +148,53 @@ def _convolutions(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
         yield f"the input gradient of {what}", fast.conv_input_gradient(g, w, node, x.shape), truth
     left, right = np.full((2 * MAX_PRODUCTS, 8), 127), np.full((2 * MAX_PRODUCTS, 8), -127)
     yield "a weight gradient of 2080 rows", fast.conv_weight_gradient(send(left), send(right)), left.T @ right
+
+
+def _depthwise(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
+    """Height, width, kernel, stride, channels: gradients that are the forward pass turned round, and that are not."""
+    for height, width, size, stride, channels in (
+        (8, 8, 3, 1, 12),
+        (7, 5, 5, 1, 40),
+        (9, 7, 5, 2, 11),
+        (4, 6, 3, 2, 3),
+    ):
+        out = -(-height // stride), -(-width // stride)
+        node = Node("depthwise", (0,), *out, channels, (size, size), (stride, stride), size // 2)
+        values, gradient = _pattern((3, height, width, channels), 1), _pattern((3, *out, channels), 3)
+        weights = _pattern((size * size, channels), 2)
+        x, w, g = send(values), send(weights), send(gradient)
+        what = f"a {size}x{size} filter by channel of {height} x {width} x {channels}, stride {stride}"
+        yield what, fast.depthwise(x, w, node), reference.linear(values, weights, node)
+        truth = reference.linear_weight_gradient(values, gradient, node)
+        yield f"the weight gradient of {what}", fast.depthwise_weight_gradient(x, g, node), truth
+        truth = reference.linear_input_gradient(gradient, weights, node, values)
+        yield f"the input gradient of {what}", fast.depthwise_input_gradient(g, w, node, x.shape), truth
+    node = Node("depthwise", (0,), 16, 16, 2)
+    values = np.full((9, 16, 16, 2), 127)
+    values[-1, -1, -1] = 126  # the sum is odd and beyond 2^24: float32 alone cannot hold it
+    truth = reference.linear_weight_gradient(values, values, node)
+    computed = fast.depthwise_weight_gradient(send(values), send(values), node)
+    yield "a weight gradient of 2304 products by channel", computed, truth
+
+
+def _pools(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
+    """Kind, height, width, kernel, stride, padding: windows that overlap, that tile, and that leave pixels out."""
+    shapes: tuple[tuple[Kind, int, int, int, int, int], ...] = (
+        ("sum_pool", 8, 8, 3, 1, 1),
+        ("sum_pool", 7, 5, 3, 2, 1),
+        ("sum_pool", 9, 7, 2, 2, 0),
+        ("max_pool", 8, 6, 2, 2, 0),
+        ("max_pool", 7, 5, 2, 2, 0),
+    )
+    for kind, height, width, size, stride, padding in shapes:
+        out = (height + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1
+        node = Node(kind, (0,), *out, 12, (size, size), (stride, stride), padding)
+        values, gradient = _pattern((3, height, width, 12), 1), _pattern((3, *out, 12), 3) * 129  # maxima with ties
+        x, g, truth = send(values), send(gradient), reference.pool(values, node)
+        what = f"a {kind} of {size} x {size} in {height} x {width}, stride {stride}"
+        yield what, fast.pool(x, node), truth
+        back = reference.pool_gradient(gradient, values, truth, node)
+        yield f"the gradient of {what}", fast.pool_gradient(g, x, send(truth), node), back
 
 
 def _rounding(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:

@@ -11,8 +11,9 @@ from ponas_node.cli.output import print_facts, print_json, print_rows
 
 _ABOUT = """\
 Test whether a device computes the integers that every node must agree on: the longest sums of the largest values, sums
-that cancel from just below 2^24, convolutions of odd sizes and their gradients, rounding at every edge, and a small
-training whose hash is known. Every node runs this at its start. Exit code 0: exact; 1: not, or it cannot be used.
+that cancel from just below 2^24, convolutions, filters and pools of odd sizes and their gradients, rounding at every
+edge, and a small training whose hash is known. Every node runs this at its start. Exit code 0: exact; 1: not, or it
+cannot be used.
 """
 _EXAMPLES = """\
   ponas selftest
@@ -40,6 +41,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
     from consensus.exact import InexactDevice, self_test
     from consensus.exact.device import GOLDEN
 
+    torch.set_num_threads(1)  # as nodes and miners compute
     names = [arguments.device]
     if arguments.device == "auto":
         names = (["cuda"] if torch.cuda.is_available() else []) + ["cpu", "cpu64"]
@@ -68,7 +70,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
     for *_, reason in rows:
         if reason:
             print(reason)
-    print_facts({"torch": f"{torch.__version__}, {torch.get_num_threads()} threads", "golden training": GOLDEN})
+    print_facts({"torch": f"{torch.__version__}, one thread", "golden training": GOLDEN})
     if chosen is None:
         raise UserError("No device that was tested computes exactly, so none can mine or check results here.")
     print(f"EXACT: {chosen} computes what every node computes.")

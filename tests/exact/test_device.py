@@ -8,6 +8,7 @@ import torch
 
 from consensus.exact import InexactDevice, device, fast, initial_state, pick_device, products, reference, self_test
 from consensus.exact.engine import Engine
+from consensus.exact.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +90,47 @@ def test_wrong_rounding_is_noticed(monkeypatch):
         self_test("cpu")
 
 
-def test_a_wrong_training_is_noticed(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("depthwise", "filter by channel"),
+        ("depthwise_weight_gradient", "weight gradient of a 3x3 filter"),
+        ("depthwise_input_gradient", "input gradient of a 3x3 filter"),
+        ("pool", "computed a sum_pool"),
+        ("pool_gradient", "gradient of a sum_pool"),
+    ],
+)
+def test_a_last_bit_lost_by_filters_and_pools_is_noticed(monkeypatch, name, says):
+    right = getattr(fast, name)
+    monkeypatch.setattr(fast, name, lambda *args: right(*args) // 2 * 2)
+    with pytest.raises(InexactDevice, match=says):
+        self_test("cpu")
+
+
+def test_a_maximum_that_gives_its_gradient_to_one_pixel_of_several_is_noticed(monkeypatch):
+    right = fast.pool_gradient
+
+    def first_only(gradient, values, out, node):
+        back = right(gradient, values, out, node)
+        if node.kind == "max_pool":
+            back[:, 1::2] *= values[:, 1::2] != values[:, : back.shape[1] // 2 * 2 : 2]
+        return back
+
+    monkeypatch.setattr(fast, "pool_gradient", first_only)
+    with pytest.raises(InexactDevice, match="gradient of a max_pool"):
+        self_test("cpu")
+
+
+def test_sums_of_many_rows_in_float32_are_noticed(monkeypatch):
     right = fast.depthwise_weight_gradient
-    monkeypatch.setattr(fast, "depthwise_weight_gradient", lambda *args: right(*args) * 3 // 2)
+    monkeypatch.setattr(fast, "depthwise_weight_gradient", lambda *args: right(*args).to(torch.float32))
+    with pytest.raises(InexactDevice, match="2304 products"):
+        self_test("cpu")
+
+
+def test_a_wrong_training_is_noticed(monkeypatch):
+    right = Recipe.rate
+    monkeypatch.setattr(Recipe, "rate", lambda recipe, step: right(recipe, step) + 1)
     with pytest.raises(InexactDevice, match="golden"):
         self_test("cpu")
 

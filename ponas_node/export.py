@@ -1,9 +1,8 @@
 """Trained models in formats of other tools. The numbers stay the integers of exact evaluation.
 
-`safetensors`: by node of the graph, `node3.weight` int8 (rows, channels); for all layers but the last `node3.mean`
-int16, `node3.multiplier` uint8 and `node3.shift` uint8 by channel: sums, shifted right by the node's `sum_shifts` of
-the metadata, less the mean, times multiplier / 2^shift. The metadata hold the genotype, from which `ponas` rebuilds the
-graph. `onnx`: see `export_onnx`.
+`safetensors`: by node of the graph, `node3.weight` int8 (rows, channels); for all layers but the last `node3.bias`
+int32 and `node3.shift` uint8 by channel: (sum of products + bias) / 2^shift, to the nearest integer, halves to even,
+from -127 to 127. The metadata hold the genotype, from which `ponas` rebuilds the graph. `onnx`: see `export_onnx`.
 """
 
 from __future__ import annotations
@@ -51,14 +50,12 @@ def to_safetensors(trained: Trained) -> bytes:
 
     graph, model, fixed = trained.graph, trained.model, plan(trained.graph)
     tensors: dict[str, np.ndarray] = {}
-    for index, weights in zip(graph.weight_shapes, model.weights, strict=True):
-        tensors[f"node{index}.weight"] = np.ascontiguousarray(weights)
-    for index, norm in zip(fixed.shifts, model.norms, strict=True):
-        tensors[f"node{index}.mean"] = np.ascontiguousarray(norm.means)
-        tensors[f"node{index}.multiplier"] = np.ascontiguousarray(norm.multipliers)
-        tensors[f"node{index}.shift"] = np.ascontiguousarray(norm.shifts)
-    shifts = {str(index): shift for index, shift in fixed.shifts.items()}
-    facts = {**trained.facts, "sum_shifts": shifts, "logit_exponent": model.exponent}
+    for index, layer in zip(graph.weight_shapes, model.layers, strict=True):
+        tensors[f"node{index}.weight"] = np.ascontiguousarray(layer.weights)
+        if index in fixed.shifts:
+            tensors[f"node{index}.bias"] = np.ascontiguousarray(layer.biases)
+            tensors[f"node{index}.shift"] = np.ascontiguousarray(layer.shifts)
+    facts = {**trained.facts, "logit_exponent": model.exponent}
     return bytes(save(tensors, {"ponas": json.dumps(facts, sort_keys=True)}))
 
 
@@ -71,18 +68,9 @@ def to_onnx(trained: Trained) -> bytes:
 
 def exact_logits(graph: Graph, model: Model, samples: np.ndarray) -> np.ndarray:
     """The logits of exact evaluation on the CPU, int64 (samples, classes)."""
-    import torch
+    from consensus.exact.evaluation import logits
 
-    from consensus.exact.engine import Engine
-
-    engine = Engine(graph, "cpu")
-    with torch.inference_mode():
-        weights, norms = engine.load(model)
-        parts = [
-            engine.forward(engine.tensor(samples[start : start + BATCH]), weights, norms).values[-1].flatten(1)
-            for start in range(0, len(samples), BATCH)
-        ]
-        return np.asarray(torch.cat(parts).to(torch.int64).numpy())
+    return np.concatenate([part.numpy().astype(np.int64) for _, part in logits(graph, model, samples)])
 
 
 def predictions(logits: np.ndarray) -> np.ndarray:

@@ -81,16 +81,14 @@ def to_onnx(graph: Graph, model: Model, sample_kind: str, metadata: dict[str, st
     if fixed.halved:
         first = write.bounded(write.op("Round", write.times(first, 0.5)), -127)
     values = [first]
-    norms = dict(zip(fixed.shifts, model.norms, strict=True))
-    weights = dict(zip(graph.weight_shapes, model.weights, strict=True))
+    layers = dict(zip(graph.weight_shapes, model.layers, strict=True))
     for index, node in enumerate(graph.nodes[1:], start=1):
-        if index in weights:
-            value = _linear(write, graph, index, values, weights[index])
-            if index in norms:
-                value = write.op("Round", write.times(value, 2.0 ** -fixed.shifts[index]))
-                value = write.op("Sub", value, write.constant(norms[index].means.astype(np.float64)))
-                scales = norms[index].multipliers * 2.0 ** -norms[index].shifts.astype(np.float64)
-                value = write.bounded(write.op("Round", write.times(value, scales)), 0 if node.relu else -127)
+        if index in layers:
+            value = _linear(write, graph, index, values, layers[index].weights)
+            if index in fixed.shifts:
+                value = write.op("Add", value, write.constant(layers[index].biases.astype(np.float64)))
+                scaled = write.times(value, np.ldexp(1.0, -layers[index].shifts.astype(int)))
+                value = write.bounded(write.op("Round", scaled), 0 if node.relu else -127)
         elif node.kind == "add":
             value = _add(write, node, values, fixed.exponents, fixed.exponents[index])
         else:

@@ -1,4 +1,4 @@
-"""One network on one device: forward, backward and the step of training, from the operations of `fast`."""
+"""One network in training on one device: forward, backward and the step, from the operations of `fast`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from consensus.exact import fast, normal
 from consensus.exact.fast import Exponent
-from consensus.exact.model import Model, target
-from consensus.exact.plan import MEAN_BITS, plan
+from consensus.exact.model import target
+from consensus.exact.plan import plan
 from consensus.exact.products import int8_is_exact
 from consensus.exact.recipe import (
     BACK_SHIFT,
@@ -29,8 +29,6 @@ from consensus.spaces.graph import Graph
 
 Weights = dict[int, tuple[Tensor, Exponent]]
 """By node index: int8 weights of `Graph.weight_shape`, and their exponent (which counts for the last layer only)."""
-Norms = dict[int, tuple[Tensor, Tensor]]
-"""By index of normalised node: means and scales."""
 
 
 def torch_device(name: str) -> tuple[torch.device, torch.dtype]:
@@ -41,8 +39,8 @@ def torch_device(name: str) -> tuple[torch.device, torch.dtype]:
 
 
 class Activations:
-    """What a forward pass leaves: every node's tensor; in training the gathered windows of convolutions, and by
-    normalised node its scales (float64), means and mean positive parts."""
+    """What a forward pass leaves: every node's tensor, the gathered windows of convolutions, and by normalised node its
+    scales (float64), means and mean positive parts."""
 
     def __init__(self) -> None:
         self.values: list[Tensor] = []
@@ -83,20 +81,8 @@ class Engine:
         """Integers as a float tensor of the device."""
         return torch.from_numpy(np.array(values, order="C")).to(self.device).to(self.dtype)
 
-    def load(self, model: Model) -> tuple[Weights, Norms]:
-        """The weights of a model on the device, and by normalised node its means and scales."""
-        exponent = self.exponent(model.exponent)
-        weights = {
-            index: (self.tensor(layer), exponent) for index, layer in zip(self.shapes, model.weights, strict=True)
-        }
-        norms = {
-            index: (self.tensor(norm.means), (self.tensor(norm.scales).double() * 2.0**-SCALE_BITS).to(self.dtype))
-            for index, norm in zip(self.plan.shifts, model.norms, strict=True)
-        }
-        return weights, norms
-
     def quantise(self, master: Tensor) -> Weights:
-        """The int8 weights of flat master weights; see `model.quantise`. Exponents count for the last layer only."""
+        """The int8 weights of flat master weights, as `model.training_weights`. Exponents count for the last layer."""
         weights, position = {}, 0
         base = self.exponent(layer_exponents(self.graph)[self.last])
         for index, (rows, columns) in self.shapes.items():
@@ -105,38 +91,30 @@ class Engine:
             position += rows * columns
         return weights
 
-    def forward(self, samples: Tensor, weights: Weights, norms: Norms | None) -> Activations:
-        """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums.
-
-        `norms`: means and scales for evaluation; None in training, which takes those of the batch.
-        """
+    def forward(self, samples: Tensor, weights: Weights) -> Activations:
+        """Float samples (batch, height, width, channels) through the network; the last node keeps its full sums."""
         done = Activations()
         done.values.append((samples * 0.5).round_().clamp_(-127, 127) if self.plan.halved else samples)
         for index, node in enumerate(self.graph.nodes[1:], start=1):
             before = done.values[node.inputs[0]]
             if index in self.shapes:
-                value = self._linear(done, index, before, weights[index][0], norms)
+                value = self._linear(done, index, before, weights[index][0])
             elif node.kind == "add":
-                value = self._add(done, index)
+                left, right = (done.values[source] for source in node.inputs)
+                exponents = [self.plan.exponents[source] - self.plan.exponents[index] for source in node.inputs]
+                value = fast.add(left, right, exponents[0], exponents[1], node)
             else:
-                value = fast.pool(before, node)
-                if node.kind == "sum_pool" and self.plan.means[index] != (1 << MEAN_BITS, MEAN_BITS):
-                    multiplier, shift = self.plan.means[index]
-                    value.mul_(multiplier * 2.0**-shift).round_()
-                if node.relu:
-                    value.clamp_min_(0)
+                value = fast.averaged(fast.pool(before, node), node, self.plan.means.get(index))
             done.values.append(value)
         return done
 
-    def _linear(self, done: Activations, index: int, before: Tensor, layer: Tensor, norms: Norms | None) -> Tensor:
+    def _linear(self, done: Activations, index: int, before: Tensor, layer: Tensor) -> Tensor:
         node, shift = self.graph.nodes[index], self.plan.shifts.get(index, 0)
         small = self._small(index)
         if shift and not small:
             layer = layer * 2.0**-shift  # a power of two: the products only have their point elsewhere
         if node.kind == "conv":
-            columns = fast.gather(before.to(torch.int8) if small else before, node)
-            if norms is None:
-                done.columns[index] = columns
+            done.columns[index] = columns = fast.gather(before.to(torch.int8) if small else before, node)
             sums = fast.conv(columns, layer.to(torch.int8) if small else layer, node)
             if shift and small:
                 sums.mul_(2.0**-shift)
@@ -146,10 +124,6 @@ class Engine:
             return sums
         if shift:
             sums.round_()
-        if norms is not None:
-            means, scales = norms[index]
-            fast.rows(sums).sub_(fast.tiled(means, node.width))
-            return normal.apply(sums, scales, node.relu)
         value, done.scales[index], *found = normal.normalise(sums, node.relu, self.targets[index])
         done.found += found
         return value
@@ -158,16 +132,6 @@ class Engine:
         """Whether the products of a layer are those of int8."""
         node = self.graph.nodes[index]
         return self.int8 and node.kind == "conv" and self.plan.limits[node.inputs[0]] <= 127
-
-    def _add(self, done: Activations, index: int) -> Tensor:
-        (left, right), exponents = self.graph.nodes[index].inputs, self.plan.exponents
-        one, two = exponents[left] - exponents[index], exponents[right] - exponents[index]
-        value = torch.add(
-            done.values[left] * 2.0**one if one else done.values[left], done.values[right], alpha=2.0**two
-        )
-        if one or two:
-            value.round_()
-        return value.clamp_(0 if self.graph.nodes[index].relu else -127, 127)
 
     def loss_gradient(self, logits: Tensor, exponent: Exponent, labels: Tensor) -> Tensor:
         """Softmax minus one-hot in multiples of 2^-14, in the shape of `logits`. `labels`: int64 (batch, 1)."""

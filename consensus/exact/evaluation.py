@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from torch import Tensor
 
-from consensus.exact.engine import Engine
+from consensus.exact.inference import Inference
 from consensus.exact.model import Model
 from consensus.spaces.graph import Graph
 
@@ -23,31 +26,43 @@ def widest(graph: Graph) -> int:
     return found
 
 
+def logits(
+    graph: Graph, model: Model, samples: np.ndarray, device: str = "cpu", batch: int = 256
+) -> Iterator[tuple[int, Tensor]]:
+    """Logits of the samples, batch by batch: where the batch starts, and integers as floats, (batch, classes).
+
+    `samples`: uint8 or int8 (count, height, width, channels). The logits of a sample do not depend on the others.
+    `batch` is lowered for large networks, to bound memory. Raises ValueError if the samples do not fit the graph.
+    """
+    first, count = graph.nodes[0], len(samples)
+    if samples.shape[1:] != (first.height, first.width, first.channels):
+        raise ValueError("The samples do not have the shape that the network was decoded for.")
+    if count == 0:
+        return
+    parts = -(-count // max(1, min(batch, MAX_ELEMENTS // widest(graph))))
+    size = -(-count // parts)
+    inference = Inference(graph, model, device, samples.dtype == np.int8, size)
+    with torch.inference_mode():
+        for start in range(0, count, size):
+            begin = min(start, count - size)  # the last batch is as long as the others: that spares preparations
+            yield start, inference.logits(samples[begin : begin + size])[start - begin :]
+
+
 def evaluate(
     graph: Graph, model: Model, samples: np.ndarray, labels: np.ndarray, device: str = "cpu", batch: int = 256
 ) -> int:
-    """Number of samples whose true class has a logit strictly greater than every other.
+    """Number of samples whose true class has a logit strictly greater than every other. See `logits`.
 
-    `samples`: uint8 or int8 (count, height, width, channels). `labels`: (count,). The prediction for a sample does not
-    depend on the others. `batch` is lowered for large networks, to bound memory.
-    Raises ValueError if the samples or labels do not fit the graph.
+    `labels`: (count,). Raises ValueError if the samples or labels do not fit the graph.
     """
-    first = graph.nodes[0]
-    if samples.shape != (len(labels), first.height, first.width, first.channels):
-        raise ValueError("The samples do not have the shape that the network was decoded for.")
+    if len(samples) != len(labels):
+        raise ValueError("There is not one label for each sample.")
     if len(labels) and int(labels.max()) >= graph.classes:
         raise ValueError("A label is not below the number of classes.")
-    batch = max(1, min(batch, MAX_ELEMENTS // widest(graph)))
-    engine = Engine(graph, device)
-    with torch.inference_mode():
-        weights, norms = engine.load(model)
-        correct = torch.zeros((), dtype=torch.int64, device=engine.device)
-        for start in range(0, len(samples), batch):
-            chosen = engine.tensor(samples[start : start + batch])
-            done = engine.forward(chosen, weights, norms)
-            logits = done.values[-1].flatten(1)
-            truth = torch.from_numpy(labels[start : start + batch].astype(np.int64)).to(engine.device).view(-1, 1)
-            right = logits.gather(1, truth)
-            others = logits.scatter(1, truth, float("-inf")).amax(dim=1, keepdim=True)
-            correct += (right > others).sum()
-        return int(correct)
+    wide, correct = torch.from_numpy(labels.astype(np.int64)), []
+    for start, found in logits(graph, model, samples, device, batch):
+        truth = wide[start : start + len(found)].to(found.device).view(-1, 1)
+        right = found.gather(1, truth)
+        others = found.scatter(1, truth, float("-inf")).amax(dim=1, keepdim=True)
+        correct.append((right > others).sum())
+    return int(sum(correct))

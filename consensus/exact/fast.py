@@ -9,15 +9,19 @@ numbers, on an accelerator int32 tensors, so that a step never waits for the dev
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from consensus.exact.plan import MEAN_BITS
 from consensus.exact.products import MAX_ROWS, product
 from consensus.exact.recipe import GRADIENT_BITS, MEET_BITS
 from consensus.spaces.graph import EXACT, Node
 
 MAX_ALIGN = 8
+SMALL_WINDOW = 3
 Exponent = int | Tensor
 """A power of two that a tensor counts in: a number, or an int32 tensor of no dimension."""
 
@@ -202,9 +206,12 @@ def tiled(by_channel: Tensor, width: int) -> Tensor:
     return by_channel.repeat(width) if width > 1 else by_channel
 
 
-def depthwise(values: Tensor, weights: Tensor, node: Node) -> Tensor:
-    """One filter per channel."""
-    out = values.new_zeros((values.shape[0], node.height, node.width, node.channels))
+def depthwise(values: Tensor, weights: Tensor, node: Node, biases: Tensor | None = None) -> Tensor:
+    """One filter per channel, and a bias if there is one."""
+    shape = (values.shape[0], node.height, node.width, node.channels)
+    out = (
+        values.new_zeros(shape) if biases is None else biases.expand(shape).clone(memory_format=torch.contiguous_format)
+    )
     into, by_tap = rows(out), weights.repeat(1, node.width).unbind()
     for view, one in zip(taps(pad(values, node), node), by_tap, strict=True):
         into.addcmul_(rows(view), one)
@@ -235,18 +242,41 @@ def depthwise_input_gradient(gradient: Tensor, weights: Tensor, node: Node, shap
 
 
 def pool(values: Tensor, node: Node) -> Tensor:
-    """Sum or maximum over windows: (batch, height, width, channels). Only windows of sums may overlap. A new tensor.
+    """Sum or maximum over windows: (batch, height, width, channels), of any type. Only windows of sums may overlap.
 
-    The library's pools serve here: comparisons cannot round, nor can sums of integers that stay exact.
+    A new tensor. Large windows of floats go through the library's pools: comparisons cannot round, nor can sums of
+    integers that stay exact.
     """
-    planes = pad(values, node).permute(0, 3, 1, 2)
-    if node.kind == "max_pool":
-        out = functional.max_pool2d(planes, node.kernel, node.stride)
-    elif node.kernel == node.stride == (1, 1):
-        out = planes.clone()
-    else:
-        out = functional.avg_pool2d(planes, node.kernel, node.stride, divisor_override=1)
-    return out.permute(0, 2, 3, 1).contiguous()
+    if node.kernel == node.stride == (1, 1):
+        return values.clone()
+    padded, most = pad(values, node), node.kind == "max_pool"
+    if values.is_floating_point() and max(node.kernel) > SMALL_WINDOW:
+        planes = padded.permute(0, 3, 1, 2)
+        if most:
+            planes = functional.max_pool2d(planes, node.kernel, node.stride)
+        else:
+            planes = functional.avg_pool2d(planes, node.kernel, node.stride, divisor_override=1)
+        return planes.permute(0, 2, 3, 1).contiguous()
+    combine, (down, right) = torch.maximum if most else torch.add, node.stride
+    rows, columns = (node.height - 1) * down + 1, (node.width - 1) * right + 1
+    by_row = reduce(combine, (padded[:, row : row + rows : down] for row in range(node.kernel[0])))
+    seen = (by_row[:, :, column : column + columns : right] for column in range(node.kernel[1]))
+    return reduce(combine, seen).contiguous()
+
+
+def averaged(sums: Tensor, node: Node, mean: tuple[int, int] | None) -> Tensor:
+    """A pool's values with multiplier and shift of its mean, if it is one, and its ReLU applied. Overwrites `sums`."""
+    if mean is not None and mean != (1 << MEAN_BITS, MEAN_BITS):
+        sums.mul_(mean[0] * 2.0 ** -mean[1]).round_()
+    return sums.clamp_min_(0) if node.relu else sums
+
+
+def add(left: Tensor, right: Tensor, power_left: int, power_right: int, node: Node) -> Tensor:
+    """A sum of two branches times powers of two, in int8's range: a new tensor."""
+    value = torch.add(left * 2.0**power_left if power_left else left, right, alpha=2.0**power_right)
+    if power_left or power_right:
+        value.round_()
+    return value.clamp_(0 if node.relu else -127, 127)
 
 
 def pool_gradient(gradient: Tensor, values: Tensor, out: Tensor, node: Node) -> Tensor:

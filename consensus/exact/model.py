@@ -1,4 +1,4 @@
-"""The trained model: int8 weights and normalisations by channel, in canonical bytes that are safe from a stranger."""
+"""The trained model: int8 weights, biases and shifts by channel, in canonical bytes that are safe from a stranger."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from chain.artifact import artifact_id
-from consensus.exact.plan import SUM_BITS, plan
-from consensus.exact.recipe import NORMAL_TARGET, PART_BITS, SCALE_BITS, SCALE_DIGITS
+from consensus.exact.plan import plan
+from consensus.exact.recipe import MAX_SHIFT, NORMAL_TARGET, PART_BITS, SCALE_BITS, SCALE_DIGITS
 from consensus.exact.state import State, layer_exponents
 from consensus.spaces.graph import EXACT, Graph
 
 HEADER = struct.Struct("<4sIIb")
-MAGIC = b"PNM2"
+MAGIC = b"PNM3"
 MIN_EXPONENT, MAX_EXPONENT = -64, 63
 
 content_id = artifact_id
@@ -25,41 +25,39 @@ class BadModel(ValueError):
     """The bytes are no model of the graph, or one that could leave the exact range. The message is one sentence."""
 
 
-class Norm(NamedTuple):
-    """A layer's normalisation by channel: sums less `means`, times `multipliers` / 2^`shifts`. int16, uint8, uint8."""
+class Layer(NamedTuple):
+    """A layer in evaluation: (sum of products + `biases`) / 2^`shifts`, to the nearest integer, halves to even.
 
-    means: np.ndarray
-    multipliers: np.ndarray
+    `weights`: int8 in [-127, 127], of shape `Graph.weight_shape`. `biases` int32, `shifts` uint8, by channel; both zero
+    in the last layer.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
     shifts: np.ndarray
-
-    @property
-    def scales(self) -> np.ndarray:
-        """The multipliers in units of 2^-24, int64."""
-        return self.multipliers.astype(np.int64) << (SCALE_BITS - self.shifts.astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """`weights`: int8 in [-127, 127], one array per layer of shape `Graph.weight_shape`. `norms`: of all layers but the
-    last. `exponent`: a weight w of the last layer stands for w * 2^exponent; training asks for it, evaluation does not.
+    """`layers` in node order. `exponent`: a weight w of the last layer stands for w * 2^exponent. No prediction needs
+    it, but probabilities do.
     """
 
-    weights: tuple[np.ndarray, ...]
-    norms: tuple[Norm, ...]
+    layers: tuple[Layer, ...]
     exponent: int
 
     def encode(self) -> bytes:
-        """Canonical bytes: magic, number of layers, number of weights, exponent; by layer means, multipliers, shifts;
-        then all weights, row-major."""
-        header = HEADER.pack(MAGIC, len(self.weights), sum(layer.size for layer in self.weights), self.exponent)
-        parts = [part for norm in self.norms for part in (norm.means.astype("<i2"), norm.multipliers, norm.shifts)]
-        return header + b"".join(part.tobytes() for part in (*parts, *self.weights))
+        """Canonical bytes: magic, number of layers, number of weights, exponent; by layer but the last, biases and
+        shifts; then all weights, row-major."""
+        header = HEADER.pack(MAGIC, len(self.layers), sum(layer.weights.size for layer in self.layers), self.exponent)
+        parts = [part for layer in self.layers[:-1] for part in (layer.biases.astype("<i4"), layer.shifts)]
+        return header + b"".join(part.tobytes() for part in (*parts, *(layer.weights for layer in self.layers)))
 
 
 def model_bytes(graph: Graph) -> int:
     """Length of an encoded model of the graph."""
     channels = sum(columns for _, columns in list(graph.weight_shapes.values())[:-1])
-    return HEADER.size + 4 * channels + graph.cost.parameters
+    return HEADER.size + 5 * channels + graph.cost.parameters
 
 
 def decode_model(data: bytes, graph: Graph) -> Model:
@@ -67,47 +65,79 @@ def decode_model(data: bytes, graph: Graph) -> Model:
     shapes, limits = graph.weight_shapes, plan(graph).limits
     if len(data) != model_bytes(graph):
         raise BadModel(f"A model of this network has {model_bytes(graph)} bytes, not {len(data)}.")
-    magic, layers, parameters, exponent = HEADER.unpack_from(data)
-    if magic != MAGIC or layers != len(shapes) or parameters != graph.cost.parameters:
+    magic, count, parameters, exponent = HEADER.unpack_from(data)
+    if magic != MAGIC or count != len(shapes) or parameters != graph.cost.parameters:
         raise BadModel("The header is not that of a model of this network.")
     if not MIN_EXPONENT <= exponent <= MAX_EXPONENT:
         raise BadModel(f"An exponent is not from {MIN_EXPONENT} to {MAX_EXPONENT}.")
-    position, norms, weights = HEADER.size, [], []
+    position, affine = HEADER.size, []
     for _, columns in list(shapes.values())[:-1]:
-        means = np.frombuffer(data, "<i2", columns, position).astype(np.int16)
-        pairs = np.frombuffer(data, np.uint8, 2 * columns, position + 2 * columns)
-        norms.append(_checked_norm(Norm(means, pairs[:columns], pairs[columns:])))
-        position += 4 * columns
-    for index, (rows, columns) in shapes.items():
-        layer = np.frombuffer(data, np.int8, rows * columns, position).reshape(rows, columns)
-        _check_layer(layer, index, limits[graph.nodes[index].inputs[0]])
-        weights.append(layer)
+        biases = np.frombuffer(data, "<i4", columns, position).astype(np.int32)
+        affine.append((biases, np.frombuffer(data, np.uint8, columns, position + 4 * columns)))
+        position += 5 * columns
+    affine.append(_none(graph.classes))
+    layers = []
+    for (index, (rows, columns)), (biases, shifts) in zip(shapes.items(), affine, strict=True):
+        weights = np.frombuffer(data, np.int8, rows * columns, position).reshape(rows, columns)
+        layers.append(Layer(weights, biases, shifts))
+        _check(layers[-1], index, limits[graph.nodes[index].inputs[0]])
         position += rows * columns
-    return Model(tuple(weights), tuple(norms), exponent)
+    return Model(tuple(layers), exponent)
 
 
-def quantise(state: State, graph: Graph) -> Model:
-    """The int8 weights that the state's master weights stand for, as every training step uses them, and the
-    normalisation by its running means.
+def training_weights(state: State, graph: Graph) -> tuple[dict[int, np.ndarray], int]:
+    """The int8 weights that the state's master weights stand for in a training step, by node; and the exponent of the
+    last layer's: a weight w there stands for w * 2^exponent.
 
-    Weights, per layer: shift right by the bits that the largest has beyond 7, rounding half to even, at most 127.
+    Per layer: shift right by the bits that the largest has beyond 7, rounding half to even, at most 127.
     """
-    shapes, last = graph.weight_shapes, len(graph.nodes) - 1
-    weights, norms, position, start, exponent = [], [], 0, 0, 0
-    for index, (rows, columns) in shapes.items():
+    weights, position, exponent = {}, 0, 0
+    for index, (rows, columns) in graph.weight_shapes.items():
         master = state.weights[position : position + rows * columns].astype(np.int64).reshape(rows, columns)
         position += rows * columns
         shift = max(0, int(np.abs(master).max()).bit_length() - 7)
         # Exact: float64 holds any master weight, a power of two only moves its exponent, rint rounds halves to even.
-        rounded = np.rint(master / float(1 << shift))
-        weights.append(np.clip(rounded, -127, 127).astype(np.int8))
-        if index == last:
-            exponent = layer_exponents(graph)[index] + shift
-        else:
-            mean, part = state.running[start : start + 2 * columns].astype(np.int64).reshape(2, columns)
-            norms.append(running_norm(mean, part, target(graph, index)))
-            start += 2 * columns
-    return Model(tuple(weights), tuple(norms), exponent)
+        weights[index] = np.clip(np.rint(master / float(1 << shift)), -127, 127).astype(np.int8)
+        exponent = layer_exponents(graph)[index] + shift
+    return weights, exponent
+
+
+def quantise(state: State, graph: Graph) -> Model:
+    """The model of a state: its int8 weights, with the normalisation by its running means folded into them."""
+    weights, exponent = training_weights(state, graph)
+    fixed, layers, start = plan(graph), [], 0
+    for index, layer in weights.items():
+        columns = layer.shape[1]
+        if index not in fixed.shifts:
+            layers.append(Layer(layer, *_none(columns)))
+            continue
+        mean, part = state.running[start : start + 2 * columns].astype(np.int64).reshape(2, columns)
+        scales = channel_scales(part, target(graph, index))
+        layers.append(fold(layer, mean, scales, fixed.shifts[index], fixed.limits[graph.nodes[index].inputs[0]]))
+        start += 2 * columns
+    return Model(tuple(layers), exponent)
+
+
+def fold(weights: np.ndarray, mean: np.ndarray, scales: np.ndarray, shift: int, limit: int) -> Layer:
+    """The layer that does about what int8 `weights` and a normalisation do: (sum / 2^shift - mean) times scale.
+
+    `mean` in units of 2^-8, `scales` in units of 2^-24, `limit`: the largest magnitude of an input. Per channel,
+    weights times scale are shifted right by the bits that the largest has beyond 7, halves to even, at most 127. What
+    is left of the shift is that of the sum, kept from 0 to `MAX_SHIFT`. The bias is kept to where no sum can leave the
+    exact range.
+    """
+    raw = weights.astype(np.int64) * scales
+    beyond = np.array([int(value).bit_length() - 7 for value in np.abs(raw).max(axis=0)], dtype=np.int64)
+    shifts = np.clip(shift + SCALE_BITS - beyond, 0, MAX_SHIFT)
+    # Exact: products have less than 53 bits, and rint rounds halves to even.
+    folded = np.clip(np.rint(np.ldexp(raw.astype(np.float64), shifts - shift - SCALE_BITS)), -127, 127)
+    biases = np.rint(np.ldexp(-(mean * scales).astype(np.float64), shifts - PART_BITS - SCALE_BITS)).astype(np.int64)
+    room = EXACT - 1 - limit * np.abs(folded).sum(axis=0).astype(np.int64)
+    return Layer(folded.astype(np.int8), np.clip(biases, -room, room).astype(np.int32), shifts.astype(np.uint8))
+
+
+def _none(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(channels, dtype=np.int32), np.zeros(channels, dtype=np.uint8)
 
 
 def target(graph: Graph, index: int) -> int:
@@ -124,25 +154,11 @@ def channel_scales(part: np.ndarray, wanted: int) -> np.ndarray:
     return np.asarray((quotient >> low) << low)
 
 
-def running_norm(mean: np.ndarray, part: np.ndarray, wanted: int) -> Norm:
-    """The normalisation by running means, in units of 2^-8."""
-    scales = channel_scales(part, wanted)
-    low = np.array([int(value).bit_length() - SCALE_DIGITS for value in scales], dtype=np.int64)
-    means = (mean + (1 << (PART_BITS - 1))) >> PART_BITS
-    return Norm(means.astype(np.int16), (scales >> low).astype(np.uint8), (SCALE_BITS - low).astype(np.uint8))
-
-
-def _checked_norm(norm: Norm) -> Norm:
-    if np.abs(norm.means.astype(np.int64)).max() > 1 << SUM_BITS:
-        raise BadModel(f"A mean is beyond {1 << SUM_BITS}.")
-    if norm.multipliers.min() < 1 << (SCALE_DIGITS - 1) or norm.shifts.max() > SCALE_BITS:
-        raise BadModel("A scale is not a multiplier from 128 to 255 and a shift up to 24.")
-    return norm
-
-
-def _check_layer(layer: np.ndarray, index: int, limit: int) -> None:
-    wide = np.abs(layer.astype(np.int64))
+def _check(layer: Layer, index: int, limit: int) -> None:
+    wide = np.abs(layer.weights.astype(np.int64))
     if int(wide.max()) > 127:
         raise BadModel(f"A weight of node {index} is -128; weights are from -127 to 127.")
-    if limit * int(wide.sum(axis=0).max()) >= EXACT:
-        raise BadModel(f"The weights of an output of node {index} are too large: its sum could leave the exact range.")
+    if int(layer.shifts.max()) > MAX_SHIFT:
+        raise BadModel(f"A shift of node {index} is more than {MAX_SHIFT}.")
+    if int((limit * wide.sum(axis=0) + np.abs(layer.biases.astype(np.int64))).max()) >= EXACT:
+        raise BadModel(f"An output of node {index} could leave the exact range: its weights or bias are too large.")

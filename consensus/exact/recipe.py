@@ -22,6 +22,8 @@ NORMAL_TARGET = 4
 """Normalisation makes the mean of a channel's positive part 4: its largest values then fit into an int8."""
 PART_BITS, SCALE_BITS, SCALE_DIGITS = 8, 24, 8
 """Mean positive parts are multiples of 2^-8, scales multiples of 2^-24 with 8 significant bits."""
+MAX_SHIFT = 16
+"""In evaluation sums are shifted right by at most this: what is rounded then has 24 bits even with 128 added."""
 RUNNING_SHIFT = 4
 """Running means move by 1 / 2^4 of the way to each batch's mean."""
 RUNNING_LIMIT = 1 << 23

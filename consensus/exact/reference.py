@@ -12,7 +12,7 @@ import numpy as np
 
 from consensus.datasets import Dataset
 from consensus.exact import streams
-from consensus.exact.model import Model, channel_scales, quantise, target
+from consensus.exact.model import Layer, Model, channel_scales, target, training_weights
 from consensus.exact.plan import plan
 from consensus.exact.recipe import (
     BACK_SHIFT,
@@ -181,55 +181,76 @@ def batch_statistics(sums: np.ndarray, wanted: int) -> Batch:
 
 
 class Activations(NamedTuple):
-    """Every node's values; and by node what normalisation found, in training only."""
+    """What a training step leaves: every node's values, and by normalised node what was found in the batch."""
 
     values: list[np.ndarray]
     batches: dict[int, Batch]
 
 
-def forward(graph: Graph, samples: np.ndarray, model: Model, training: bool) -> Activations:
-    """The samples through the network: by the means of the batch in training, by those of the model otherwise.
+def enter(graph: Graph, samples: np.ndarray) -> np.ndarray:
+    """Samples as the network reads them."""
+    whole = samples.astype(np.int64)
+    return np.clip(shift_nearest(whole, 1), -127, 127) if plan(graph).halved else whole
 
-    The last node, the logits, keeps its full sums.
-    """
-    shapes, fixed = graph.weight_shapes, plan(graph)
-    weights = dict(zip(shapes, model.weights, strict=True))
-    norms = dict(zip(shapes, model.norms, strict=False))
-    first = samples.astype(np.int64)
-    done = [np.clip(shift_nearest(first, 1), -127, 127) if fixed.halved else first]
+
+def forward(graph: Graph, samples: np.ndarray, model: Model) -> np.ndarray:
+    """Evaluation: the logits, full sums, (batch, 1, 1, classes)."""
+    layers = dict(zip(graph.weight_shapes, model.layers, strict=True))
+    done = [enter(graph, samples)]
+    for index, node in enumerate(graph.nodes[1:], start=1):
+        if index in layers:
+            out = linear(done[node.inputs[0]], layers[index].weights.astype(np.int64), node)
+            out = affine(out, layers[index]) if index in plan(graph).shifts else out
+        else:
+            out = unweighted(graph, index, done)
+        done.append(np.maximum(out, 0) if node.relu else out)
+    return done[-1]
+
+
+def affine(sums: np.ndarray, layer: Layer) -> np.ndarray:
+    """Sums of products with the layer's biases, shifted right, in int8's range."""
+    total = sums + layer.biases
+    by_channel = [shift_nearest(total[..., channel], int(shift)) for channel, shift in enumerate(layer.shifts)]
+    return np.asarray(np.clip(np.stack(by_channel, axis=-1), -127, 127))
+
+
+def train_forward(graph: Graph, samples: np.ndarray, weights: dict[int, np.ndarray]) -> Activations:
+    """Training: normalised by what is found in the batch. The last node, the logits, keeps its full sums."""
+    fixed, done = plan(graph), [enter(graph, samples)]
     batches: dict[int, Batch] = {}
     for index, node in enumerate(graph.nodes[1:], start=1):
-        before = done[node.inputs[0]]
         if index in weights:
-            out = linear(before, weights[index].astype(np.int64), node)
+            out = linear(done[node.inputs[0]], weights[index].astype(np.int64), node)
             if index in fixed.shifts:
                 out = shift_nearest(out, fixed.shifts[index])
-                if training:
-                    batches[index] = batch_statistics(out, target(graph, index))
-                    means, scales = batches[index].means, batches[index].scales
-                else:
-                    means, scales = norms[index].means.astype(np.int64), norms[index].scales
-                out = np.clip(shift_nearest((out - means) * scales, SCALE_BITS), -127, 127)
-        elif node.kind == "add":
-            left, right = node.inputs
-            one = Scaled(before, fixed.exponents[left])
-            two = Scaled(done[right], fixed.exponents[right])
-            finer = min(one.exponent, two.exponent)
-            out = shift_nearest(_move(one, finer) + _move(two, finer), fixed.exponents[index] - finer)
-            out = np.clip(out, -127, 127)
+                batches[index] = batch_statistics(out, target(graph, index))
+                centred = out - batches[index].means
+                out = np.clip(shift_nearest(centred * batches[index].scales, SCALE_BITS), -127, 127)
         else:
-            out = pool(before, node)
-            if node.kind == "sum_pool":
-                multiplier, shift = fixed.means[index]
-                out = shift_nearest(out * multiplier, shift)
+            out = unweighted(graph, index, done)
         done.append(np.maximum(out, 0) if node.relu else out)
     return Activations(done, batches)
 
 
-def logit_exponent(graph: Graph, model: Model) -> int:
-    """The power of two in which logits enter the softmax."""
+def unweighted(graph: Graph, index: int, done: list[np.ndarray]) -> np.ndarray:
+    """A sum of two branches or a pool, before its ReLU, from the values of the nodes before it."""
+    node, fixed = graph.nodes[index], plan(graph)
+    if node.kind == "add":
+        one, two = (Scaled(done[source], fixed.exponents[source]) for source in node.inputs)
+        finer = min(one.exponent, two.exponent)
+        total = shift_nearest(_move(one, finer) + _move(two, finer), fixed.exponents[index] - finer)
+        return np.asarray(np.clip(total, -127, 127))
+    out = pool(done[node.inputs[0]], node)
+    if node.kind == "sum_pool":
+        multiplier, shift = fixed.means[index]
+        out = shift_nearest(out * multiplier, shift)
+    return out
+
+
+def logit_exponent(graph: Graph, exponent: int) -> int:
+    """The power of two in which logits enter the softmax, given that of the last layer's weights."""
     last = graph.nodes[-1]
-    return model.exponent + plan(graph).exponents[last.inputs[0]] + last.gain
+    return exponent + plan(graph).exponents[last.inputs[0]] + last.gain
 
 
 def loss_gradient(logits: Scaled, labels: np.ndarray) -> np.ndarray:
@@ -269,16 +290,19 @@ def scaled_weights(weights: np.ndarray, scales: np.ndarray) -> Scaled:
 
 
 def backward(
-    graph: Graph, done: Activations, model: Model, loss: np.ndarray, table: np.ndarray, start: int
+    graph: Graph,
+    done: Activations,
+    weights: dict[int, np.ndarray],
+    loss: np.ndarray,
+    table: np.ndarray,
+    start: int,
 ) -> dict[int, np.ndarray]:
     """Weight gradients by node, scaled so that the largest of a layer has 12 bits.
 
     `table` and `start`: thresholds of rounding. Normalised node n rounds at place of use n, the loss gradient at N, the
     number of nodes.
     """
-    fixed, shapes = plan(graph), graph.weight_shapes
-    weights = dict(zip(shapes, model.weights, strict=True))
-    count = len(graph.nodes)
+    fixed, count = plan(graph), len(graph.nodes)
 
     def dither(values: np.ndarray, site: int) -> np.ndarray:
         return table[(start + streams.SITE_STRIDE * site + np.arange(values.size)) % streams.DITHER_PERIOD]
@@ -337,18 +361,18 @@ def train_step(graph: Graph, dataset: Dataset, recipe: Recipe, seed: bytes, stat
     """
     train = dataset.train
     chosen = streams.batch_indices(seed, len(train), recipe.batch, state.step)
-    model = quantise(state, graph)
-    done = forward(graph, train.samples[chosen], model, training=True)
-    logits = Scaled(done.values[-1], logit_exponent(graph, model))
+    weights, exponent = training_weights(state, graph)
+    done = train_forward(graph, train.samples[chosen], weights)
+    logits = Scaled(done.values[-1], logit_exponent(graph, exponent))
     loss = loss_gradient(logits, train.labels[chosen].astype(np.int64))
     start = streams.dither_start(seed, state.step)
-    layers = backward(graph, done, model, loss, streams.dither_table(seed), start)
+    layers = backward(graph, done, weights, loss, streams.dither_table(seed), start)
     gradient = np.concatenate([layers[index].ravel() for index in graph.weight_shapes])
     momentum = _decayed(state.momentum.astype(np.int64)) + gradient
     step = recipe.rate(state.step) * np.sign(_decayed(momentum) + gradient)
-    weights = np.clip(state.weights.astype(np.int64) - step, -MASTER_LIMIT, MASTER_LIMIT)
+    master = np.clip(state.weights.astype(np.int64) - step, -MASTER_LIMIT, MASTER_LIMIT)
     means = running(state, graph, done.batches)
-    return State(weights.astype(np.int32), momentum.astype(np.int32), means.astype(np.int32), state.step + 1)
+    return State(master.astype(np.int32), momentum.astype(np.int32), means.astype(np.int32), state.step + 1)
 
 
 def _decayed(momentum: np.ndarray) -> np.ndarray:
@@ -366,6 +390,6 @@ def evaluate(graph: Graph, model: Model, samples: np.ndarray, labels: np.ndarray
     """Number of samples whose true class has a logit strictly greater than every other."""
     correct = 0
     for sample, label in zip(samples, labels.astype(np.int64), strict=True):
-        logits = forward(graph, sample[None], model, training=False).values[-1].ravel()
+        logits = forward(graph, sample[None], model).ravel()
         correct += bool(logits[label] > np.delete(logits, label).max())
     return correct

@@ -77,7 +77,7 @@ class Trainer:
     def _step(self, state: tuple[torch.Tensor, torch.Tensor, torch.Tensor], chosen: torch.Tensor, step: int) -> None:
         engine, (master, momentum, running) = self.engine, state
         weights = engine.quantise(master)
-        done = engine.forward(self.samples[chosen], weights, None)
+        done = engine.forward(self.samples[chosen], weights)
         exponent = weights[engine.last][1] + engine.logit_base
         loss = engine.loss_gradient(done.values[-1], exponent, self.labels[chosen])
         gradient = engine.backward(done, weights, loss, Dither(self.table, dither_start(self.seed, step)))

@@ -6,6 +6,7 @@ import numpy as np
 
 from consensus.datasets import Dataset, Split
 from consensus.spaces import Graph, InputShape, InvalidGenotype, get_space
+from consensus.spaces.graph import GraphBuilder
 
 SPACE = get_space("stages-v1")
 
@@ -48,3 +49,25 @@ def random_dataset(rng: random.Random, shape: InputShape, counts=(19, 7, 11)) ->
 def random_shape(rng: random.Random) -> InputShape:
     """Small, often odd, not always square."""
     return InputShape(rng.randint(4, 11), rng.randint(4, 11), rng.randint(1, 3), rng.randint(2, 11))
+
+
+def tangled(rng: random.Random, shape: InputShape) -> Graph:
+    """Random sums of smoothed, rectified, convolved and plain earlier nodes, the same one twice among them."""
+    build = GraphBuilder(shape)
+    nodes = [build.conv(0, 4, 3, relu=rng.random() < 0.5)]
+    for _ in range(rng.randint(2, 6)):
+        source = rng.choice(nodes)
+        kind = rng.randrange(4)
+        if kind == 0:
+            nodes.append(build.smooth(source, rng.choice([3, 5])))
+        elif kind == 1:
+            nodes.append(build.rectify(source))
+        elif kind == 2:
+            nodes.append(build.conv(source, 4, rng.choice([1, 3]), relu=rng.random() < 0.5))
+        else:
+            nodes.append(build.add(source, rng.choice(nodes), relu=rng.random() < 0.5))
+    last = nodes[0]
+    for other in nodes[1:]:
+        last = build.add(last, other, relu=False)
+    node = build.nodes[last]
+    return build.logits(build.pool("sum_pool", last, (node.height, node.width)), shape.classes)

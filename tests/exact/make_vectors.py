@@ -11,7 +11,7 @@ import numpy as np
 
 from consensus.datasets import Dataset, digits, encode_dataset
 from consensus.exact import Recipe, decode_model, device, evaluate, reference, train
-from consensus.exact.model import channel_scales
+from consensus.exact.model import channel_scales, fold
 from consensus.exact.reference import Scaled
 from consensus.spaces import Node, get_space
 
@@ -84,6 +84,12 @@ def operations() -> list[dict[str, Any]]:
         cases.append({"operation": "normalise", "target": 4, **step, **by})
     parts = np.array([256, 257, 1000, 65535, 1 << 23])
     cases.append({"operation": "scales", "target": 4, **listed(parts=parts, scales=channel_scales(parts, 4))})
+    layer = fold(weights.astype(np.int8), np.array([900, -256, 5]), channel_scales(parts[2:], 4), 3, 127)
+    found = reference.affine(reference.linear(np.abs(values), layer.weights.astype(np.int64), node), layer)
+    folded = listed(weights=layer.weights, biases=layer.biases, shifts=layer.shifts)
+    given = listed(weights=weights, means=np.array([900, -256, 5]), scales=channel_scales(parts[2:], 4))
+    cases.append({"operation": "fold", "shift": 3, "limit": 127, **given, "layer": folded})
+    cases.append({"operation": "affine", **window, "layer": folded, **listed(values=np.abs(values), out=found)})
     logits, labels = noise.integers(-4000, 4000, (4, 1, 1, 5)), np.array([0, 3, 4, 1])
     loss = reference.loss_gradient(Scaled(logits, -7), labels)
     cases.append({"operation": "loss_gradient", "exponent": -7, **listed(logits=logits, labels=labels, out=loss)})

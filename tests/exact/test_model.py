@@ -21,8 +21,8 @@ from consensus.exact import (
     initial_state,
     quantise,
 )
-from consensus.exact.model import HEADER, channel_scales, model_bytes, running_norm
-from consensus.exact.recipe import MASTER_LIMIT, MOMENTUM_LIMIT, RUNNING_LIMIT
+from consensus.exact.model import HEADER, Layer, channel_scales, fold, model_bytes
+from consensus.exact.recipe import MASTER_LIMIT, MAX_SHIFT, MOMENTUM_LIMIT, RUNNING_LIMIT
 from consensus.exact.state import initial_range, state_bytes
 from consensus.spaces import Graph, InputShape
 from consensus.spaces.graph import EXACT, Node
@@ -36,7 +36,7 @@ MODEL = quantise(STATE, GRAPH).encode()
 def test_round_trips():
     model = decode_model(MODEL, GRAPH)
     assert model.encode() == MODEL and len(MODEL) == model_bytes(GRAPH)
-    assert all(np.abs(layer.astype(int)).max() <= 127 for layer in model.weights)
+    assert all(np.abs(layer.weights.astype(int)).max() <= 127 for layer in model.layers)
     data = STATE.encode()
     assert decode_state(data, GRAPH).encode() == data and len(data) == state_bytes(GRAPH)
 
@@ -87,25 +87,46 @@ def test_exponents_have_limits(exponent):
 
 @pytest.mark.parametrize(
     ("field", "value", "match"),
-    [("means", 16385, "mean"), ("means", -32768, "mean"), ("multipliers", 127, "scale"), ("shifts", 25, "scale")],
-)
-def test_normalisations_that_training_never_makes_are_refused(field, value, match):
+    [("shifts", MAX_SHIFT + 1, "shift"), ("shifts", 255, "shift"), ("biases", EXACT, "exact range"),
+     ("biases", -EXACT, "exact range"), ("biases", -(2**31), "exact range")],
+)  # fmt: skip
+def test_biases_and_shifts_have_limits(field, value, match):
     model = quantise(STATE, GRAPH)
-    changed = getattr(model.norms[0], field).copy()
+    changed = getattr(model.layers[0], field).copy()
     changed[-1] = value
-    norms = (model.norms[0]._replace(**{field: changed}), *model.norms[1:])
+    layers = (model.layers[0]._replace(**{field: changed}), *model.layers[1:])
     with pytest.raises(BadModel, match=match):
-        decode_model(dataclasses.replace(model, norms=norms).encode(), GRAPH)
+        decode_model(dataclasses.replace(model, layers=layers).encode(), GRAPH)
 
 
 @settings(deadline=None, print_blob=True)
-@given(st.integers(0, 1 << 23), st.integers(-(1 << 22), 1 << 22), st.sampled_from([1, 2, 4, 8]))
-def test_a_normalisation_is_stored_without_loss(part, mean, target):
-    norm = running_norm(np.array([mean]), np.array([part]), target)
-    assert norm.scales[0] == channel_scales(np.array([part]), target)[0]
-    true = target * 2**32 / max(part, 256)
-    assert true * (1 - 1 / 128) <= norm.scales[0] + 1 and norm.scales[0] <= true
-    assert abs(int(norm.means[0]) * 256 - mean) <= 128
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 4, 8]), st.integers(0, 10))
+def test_folding_changes_little(seed, target, shift):
+    """Within a half for the rounding of sums, one for the result, and half a unit of every weight."""
+    rng = np.random.default_rng(seed)
+    rows = int(rng.integers(1, 40))
+    weights, inputs = rng.integers(-127, 128, (rows, 6)).astype(np.int8), rng.integers(0, 128, (50, rows))
+    sums = inputs @ weights.astype(np.int64) / 2**shift
+    mean, part = sums.mean(axis=0), np.maximum(sums - sums.mean(axis=0), 0).mean(axis=0)
+    scales = channel_scales((part * 256).astype(np.int64), target)
+    layer = fold(weights, np.rint(mean * 256).astype(np.int64), scales, shift, 127)
+    before = (sums - mean) * scales / 2**24
+    after = (inputs @ layer.weights.astype(np.int64) + layer.biases) / 2.0**layer.shifts
+    unit = inputs.sum(axis=1).max() / 2.0**layer.shifts
+    loose = (np.abs(weights.astype(int)).max(axis=0) * scales * 2.0 ** (layer.shifts - 24.0 - shift)) > 127.5
+    assert np.abs(before - after)[:, ~loose].max(initial=0) <= (0.5 * unit + 0.5 / 2.0**layer.shifts + 0.1).max()
+    largest = np.abs(layer.weights.astype(int)).max(axis=0)
+    assert ((largest >= 64) | (layer.shifts == MAX_SHIFT) | (np.abs(weights).max(axis=0) == 0)).all()
+
+
+def test_a_folded_layer_is_always_a_valid_one():
+    """Dead channels, running means at their limits, no room for a bias."""
+    weights = np.full((1040, 4), 127, dtype=np.int8)
+    mean = np.array([RUNNING_LIMIT, -RUNNING_LIMIT, 0, 1])
+    layer = fold(weights, mean, channel_scales(np.array([0, 1, RUNNING_LIMIT, 300]), 8), 10, 127)
+    room = EXACT - 127 * np.abs(layer.weights.astype(int)).sum(axis=0)
+    assert (np.abs(layer.biases) < room).all() and layer.shifts.max() <= MAX_SHIFT
+    assert not fold(np.zeros((3, 4), dtype=np.int8), mean, np.full(4, 1 << 26), 0, 255).weights.any()
 
 
 def test_the_exact_bound_is_checked_on_the_weights():
@@ -115,10 +136,11 @@ def test_the_exact_bound_is_checked_on_the_weights():
     weights = np.zeros((2000, 2), dtype=np.int8)
     weights[: most // 127, 1] = -127
     weights[most // 127, 1] = most % 127
-    decode_model(Model((weights,), (), 0).encode(), graph)
+    none = np.zeros(2, dtype=np.int32), np.zeros(2, dtype=np.uint8)
+    decode_model(Model((Layer(weights, *none),), 0).encode(), graph)
     weights[1999, 1] = 1
     with pytest.raises(BadModel, match="exact range"):
-        decode_model(Model((weights,), (), 0).encode(), graph)
+        decode_model(Model((Layer(weights, *none),), 0).encode(), graph)
 
 
 def test_another_graph_is_refused():

@@ -61,20 +61,24 @@ def test_odd_shapes_and_extreme_samples(seed):
     shape = InputShape(rng.randint(3, 9), rng.randint(3, 9), rng.randint(1, 3), rng.randint(2, 6))
     dataset = random_dataset(rng, shape)
     one = trained(name, rng, dataset, 400_000, Recipe(steps=2, batch=4, segments=1))
-    wanted = reference.forward(one.graph, dataset.test.samples, one.model, training=False)[0][-1].reshape(11, -1)
+    wanted = reference.forward(one.graph, dataset.test.samples, one.model).reshape(11, -1)
     logits, predicted = run_onnx(to_onnx(one), dataset.test.samples)
     assert np.array_equal(logits, wanted)
     assert np.array_equal(predicted, predictions(wanted))
 
 
 def test_extreme_weights_stay_exact():
-    """All weights 127, all norms at their limits: sums as long as they can be."""
+    """Weights of 127 and 126, biases as large as they may be: sums as long as they can be."""
     rng = random.Random(7)
     dataset = random_dataset(rng, InputShape(6, 7, 2, 3))
     one = trained("stages-v1", rng, dataset, 400_000, Recipe(steps=2, batch=4, segments=1))
-    weights = tuple(np.where(np.arange(layer.size).reshape(layer.shape) % 7 == 3, -126, 127).astype(np.int8)
-                    for layer in one.model.weights)  # fmt: skip
-    model = exact.Model(weights, one.model.norms, one.model.exponent)
+    layers, limits = [], plan(one.graph).limits
+    for index, layer in zip(one.graph.weight_shapes, one.model.layers, strict=True):
+        weights = np.where(np.arange(layer.weights.size).reshape(layer.weights.shape) % 7 == 3, -126, 127)
+        room = 2**24 - 1 - limits[one.graph.nodes[index].inputs[0]] * np.abs(weights).sum(axis=0)
+        biases = (room * np.resize([1, -1], len(room))).astype(np.int32)
+        layers.append(layer._replace(weights=weights.astype(np.int8), biases=biases))
+    model = exact.Model((*layers[:-1], layers[-1]._replace(biases=one.model.layers[-1].biases)), one.model.exponent)
     exact.decode_model(model.encode(), one.graph)
     extreme = Trained(one.task, one.space, one.genotype, one.graph, model, one.sample_kind)
     assert differences(extreme, to_onnx(extreme), dataset.test.samples) == 0
@@ -85,9 +89,9 @@ def test_ties_are_no_prediction():
     rng = random.Random(8)
     dataset = random_dataset(rng, InputShape(4, 4, 1, 3))
     one = trained("stages-v1", rng, dataset, 100_000, Recipe(steps=1, batch=4, segments=1))
-    weights = (*one.model.weights[:-1], np.zeros_like(one.model.weights[-1]))
-    flat = Trained(one.task, one.space, one.genotype, one.graph,
-                   exact.Model(weights, one.model.norms, one.model.exponent), one.sample_kind)  # fmt: skip
+    last = one.model.layers[-1]
+    model = exact.Model((*one.model.layers[:-1], last._replace(weights=np.zeros_like(last.weights))), 0)
+    flat = Trained(one.task, one.space, one.genotype, one.graph, model, one.sample_kind)
     assert (run_onnx(to_onnx(flat), dataset.test.samples)[1] == -1).all()
 
 
@@ -106,20 +110,17 @@ def test_safetensors_hold_the_whole_model(tmp_path):
     data = to_safetensors(one)
     assert data == to_safetensors(one)
     tensors = safetensors.load(data)
-    for index, weights in zip(one.graph.weight_shapes, one.model.weights, strict=True):
-        assert tensors[f"node{index}.weight"].dtype == np.int8
-        assert np.array_equal(tensors[f"node{index}.weight"], weights)
-    norms = tuple(
-        exact.model.Norm(*(tensors[f"node{index}.{part}"] for part in ("mean", "multiplier", "shift")))
+    layers = [
+        exact.model.Layer(*(tensors[f"node{index}.{part}"] for part in ("weight", "bias", "shift")))
         for index in plan(one.graph).shifts
-    )
+    ]
+    last = one.model.layers[-1]._replace(weights=tensors[f"node{len(one.graph.nodes) - 1}.weight"])
     (tmp_path / "a").write_bytes(data)
     from safetensors import safe_open
 
     with safe_open(tmp_path / "a", "numpy") as file:
         facts = json.loads(file.metadata()["ponas"])
-    back = exact.Model(tuple(tensors[f"node{index}.weight"] for index in one.graph.weight_shapes), norms,
-                       facts["logit_exponent"])  # fmt: skip
+    back = exact.Model((*layers, last), facts["logit_exponent"])
     assert back.encode() == one.model.encode()
     assert bytes.fromhex(facts["genotype"]) == one.genotype
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from consensus.exact import Recipe, decode_model, evaluate, fast, initial_state, reference, run_segment, train
 from consensus.exact.engine import Engine
-from consensus.spaces import Graph, InputShape, InvalidGenotype
+from consensus.spaces import InputShape, InvalidGenotype
 from consensus.spaces.graph import GraphBuilder, Node
-from tests.exact.helpers import random_dataset
+from tests.exact.helpers import random_dataset, tangled
 
 SEEDS = st.integers(0, 2**32)
 
@@ -35,28 +35,6 @@ def test_overlapping_sums(seed, dtype, size, stride):
     back = fast.pool_gradient(g, x, computed, node)
     assert np.array_equal(back.numpy(), reference.pool_gradient(gradient, values, truth, node))
     assert np.array_equal(g.numpy(), gradient) and np.array_equal(x.numpy(), values)
-
-
-def tangled(rng: random.Random, shape: InputShape) -> Graph:
-    """Random sums of smoothed, rectified, convolved and plain earlier nodes, the same one twice among them."""
-    build = GraphBuilder(shape)
-    nodes = [build.conv(0, 4, 3, relu=rng.random() < 0.5)]
-    for _ in range(rng.randint(2, 6)):
-        source = rng.choice(nodes)
-        kind = rng.randrange(4)
-        if kind == 0:
-            nodes.append(build.smooth(source, rng.choice([3, 5])))
-        elif kind == 1:
-            nodes.append(build.rectify(source))
-        elif kind == 2:
-            nodes.append(build.conv(source, 4, rng.choice([1, 3]), relu=rng.random() < 0.5))
-        else:
-            nodes.append(build.add(source, rng.choice(nodes), relu=rng.random() < 0.5))
-    last = nodes[0]
-    for other in nodes[1:]:
-        last = build.add(last, other, relu=False)
-    node = build.nodes[last]
-    return build.logits(build.pool("sum_pool", last, (node.height, node.width)), shape.classes)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,9 +1,10 @@
 """Convolutions of bytes with bias, shift, rounding and clipping in one pass: oneDNN's, for evaluation on a CPU.
 
 The library means them for quantised networks. With scales that are powers of two nothing in them rounds but the last
-step, halves to even. Processors without VNNI add pairs of products in 16 bits that saturate, but not for inputs up to
-127. So each kind of input serves only after its own vectors, which saturate every pair that can; for the others float32
-products do (`inference`).
+step, halves to even. Processors without VNNI add pairs of products in 16 bits, which saturate where inputs are larger
+than 127. There a convolution is split: the input stands twice, before the two halves of each weight, and 2 * 255 * 64
+does not saturate. Each way and kind of input serves only after its own vectors, which saturate every pair that can;
+float32 products do otherwise (`inference`).
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ SIZES = ((1, 1, 1, 24), (1, 2, 8, 5), (3, 1, 1, 16), (3, 1, 40, 11), (3, 2, 16, 
 class ByteConvolution:
     """A layer on bytes. The result is bytes too: `small` where the node has a ReLU, `signed` otherwise.
 
-    `shape`: (batch, height, width, channels) of the input; other batches are computed as well, but more slowly.
+    `split`: see the module; for `conv` only. `shape`: (batch, height, width, channels) of the input; other batches are
+    computed as well, but more slowly.
     """
 
-    def __init__(self, node: Node, layer: Layer, kind: str, shape: tuple[int, int, int, int]) -> None:
-        groups = node.channels if node.kind == "depthwise" else 1
-        filters = (
-            torch.tensor(layer.weights, dtype=torch.int8).view(*node.kernel, -1, node.channels).permute(3, 2, 0, 1)
-        )
+    def __init__(self, node: Node, layer: Layer, kind: str, split: bool, shape: tuple[int, int, int, int]) -> None:
+        groups, self.split = node.channels if node.kind == "depthwise" else 1, split
+        by_tap = torch.tensor(layer.weights, dtype=torch.int8).view(*node.kernel, -1, node.channels)
+        filters = by_tap.permute(3, 2, 0, 1)
+        if split:
+            filters = torch.cat([filters >> 1, filters - (filters >> 1)], dim=1)
         scales = np.ldexp(1.0, -layer.shifts.astype(int))
         self.scales = torch.tensor(scales, dtype=torch.float32)
         self.biases = torch.tensor(layer.biases * scales, dtype=torch.float32)
@@ -50,12 +53,14 @@ class ByteConvolution:
         self.geometry = list(node.stride), [node.pad, node.pad], [1, 1], groups
         self.bounds = (0, [0.0, 127.0]) if node.relu else (ZERO, [-127.0, 127.0])
         self.filters = torch.ops.onednn.qconv_prepack(
-            filters.contiguous(), self.scales, 1.0, self.zero, *self.geometry, [shape[0], shape[3], *shape[1:3]]
-        )
+            filters.contiguous(), self.scales, 1.0, self.zero, *self.geometry,
+            [shape[0], filters.shape[1] * groups, *shape[1:3]],
+        )  # fmt: skip
 
     def __call__(self, values: Tensor) -> Tensor:
         """uint8 (batch, height, width, channels), before and after."""
         zero, bounds = self.bounds
+        values = torch.cat([values, values], dim=3) if self.split else values
         planes: Tensor = torch.ops.onednn.qconv_pointwise(
             values.permute(0, 3, 1, 2), 1.0, self.zero, self.filters, self.scales, self.zeros, self.biases,
             *self.geometry, 1.0, zero, torch.uint8, "hardtanh", bounds, "",
@@ -63,29 +68,30 @@ class ByteConvolution:
         return planes.permute(0, 2, 3, 1)
 
 
-@lru_cache(maxsize=len(RANGES))
-def is_exact(kind: str) -> bool:
+@lru_cache(maxsize=2 * len(RANGES))
+def is_exact(kind: str, split: bool) -> bool:
     """Whether convolutions of bytes of this kind are exact on this CPU, in all the vectors. Looked at once."""
     try:
-        exact = all(_exact(node, channels, kind) for node, channels in _vectors())
+        exact = all(_exact(node, channels, kind, split) for node, channels in _vectors(split))
     except (RuntimeError, AttributeError) as error:
         logger.info("This CPU has no convolutions of bytes (%s); float32 serves.", str(error).split("\n", 1)[0])
         return False
     if not exact:
-        logger.info("Convolutions of %s bytes are inexact on this CPU; float32 serves.", kind)
+        logger.info("%s of %s bytes are inexact on this CPU.", "Split convolutions" if split else "Convolutions", kind)
     return exact
 
 
-def _vectors() -> Iterator[tuple[Node, int]]:
+def _vectors(split: bool) -> Iterator[tuple[Node, int]]:
     """Nodes, and the channels of their inputs, which are maps of 9 x 7."""
     for size, step, before, after in SIZES:
         height, width, kernel, stride = -(-9 // step), -(-7 // step), (size, size), (step, step)
         for relu in (False, True):
             yield Node("conv", (0,), height, width, after, kernel, stride, size // 2, relu), before
-            yield Node("depthwise", (0,), height, width, before, kernel, stride, size // 2, relu), before
+            if not split:
+                yield Node("depthwise", (0,), height, width, before, kernel, stride, size // 2, relu), before
 
 
-def _exact(node: Node, channels: int, kind: str) -> bool:
+def _exact(node: Node, channels: int, kind: str, split: bool) -> bool:
     """Largest values, alternating ones and a mixture; by channel, all shifts, and biases that make halves."""
     low, high = RANGES[kind]
     shape, rows = (3, 9, 7, channels), node.kernel[0] * node.kernel[1] * (channels if node.kind == "conv" else 1)
@@ -98,7 +104,7 @@ def _exact(node: Node, channels: int, kind: str) -> bool:
     for values in (np.full(shape, high), np.where(place // 3 % 2, low, high), mixture):
         for weights in (np.full_like(weight, 127), np.full_like(weight, -127), weight * 31 % 255 - 127):
             layer = Layer(weights.astype(np.int8), biases.astype(np.int32), shifts.astype(np.uint8))
-            computed = ByteConvolution(node, layer, kind, shape)(torch.tensor(values + zero, dtype=torch.uint8))
+            computed = ByteConvolution(node, layer, kind, split, shape)(torch.tensor(values + zero, dtype=torch.uint8))
             truth = reference.affine(reference.linear(values, weights, node), layer)
             truth = np.maximum(truth, 0) if node.relu else truth + ZERO
             if not np.array_equal(computed.numpy(), truth):

@@ -29,15 +29,16 @@ class Inference:
     ) -> None:
         self.graph, self.plan = graph, plan(graph)
         self.device, self.dtype = torch_device(device)
-        use_bytes = device == "cpu" and is_exact("small") if bytes is None else bytes
+        use_bytes = device == "cpu" and is_exact("small", split=False) if bytes is None else bytes
         self.kinds = kinds(graph, signed) if use_bytes else [None] * len(graph.nodes)
         self.byte_layers: dict[int, ByteConvolution] = {}
         self.float_layers: dict[int, tuple[Tensor, Tensor]] = {}
         for index, layer in zip(graph.weight_shapes, model.layers, strict=True):
             node, before = graph.nodes[index], graph.nodes[graph.nodes[index].inputs[0]]
             kind, shape = self.kinds[node.inputs[0]], (batch, before.height, before.width, before.channels)
-            if kind is not None and self.kinds[index] is not None and is_exact(kind):
-                self.byte_layers[index] = ByteConvolution(node, layer, kind, shape)
+            split = node.kind == "conv" and kind is not None and not is_exact(kind, split=False)
+            if kind is not None and self.kinds[index] is not None and is_exact(kind, split):
+                self.byte_layers[index] = ByteConvolution(node, layer, kind, split, shape)
             else:  # a power of two: sums only have their point elsewhere
                 scale = np.ldexp(1.0, -layer.shifts.astype(int))
                 self.float_layers[index] = self._tensor(layer.weights * scale), self._tensor(layer.biases * scale)

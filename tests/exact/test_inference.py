@@ -47,7 +47,7 @@ def test_all_ways_give_the_logits_of_the_definition(seed, name):
     assert decode_model(model.encode(), graph).encode() == model.encode()
     truth = reference.forward(graph, samples, model).reshape(len(samples), -1)
     for device, bytes in (("cpu", False), ("cpu64", False), ("cpu", True)):
-        if bytes and not is_exact("small"):
+        if bytes and not is_exact("small", split=False):
             continue
         inference = Inference(graph, model, device, samples.dtype == np.int8, len(samples), bytes=bytes)
         computed = inference.logits(samples)
@@ -65,12 +65,27 @@ def test_kinds_of_bytes():
     assert kinds(graph, True)[0] == "signed"
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_layers_that_must_be_split_give_the_same(seed, monkeypatch):
+    """What happens on a CPU without VNNI."""
+    if not all(is_exact(kind, split=True) for kind in RANGES):
+        pytest.skip("not exact here")
+    rng = random.Random(seed)
+    shape = random_shape(rng)
+    graph, samples = any_graph(rng, "stages-v1", shape), random_dataset(rng, shape).test.samples
+    model = quantise(initial_state(graph, b"split"), graph)
+    truth = reference.forward(graph, samples, model).reshape(len(samples), -1)
+    monkeypatch.setattr("consensus.exact.inference.is_exact", lambda kind, split: split or kind == "small")
+    inference = Inference(graph, model, "cpu", samples.dtype == np.int8, len(samples), bytes=True)
+    assert inference.byte_layers[1].split and np.array_equal(inference.logits(samples).double().numpy(), truth)
+
+
 @pytest.mark.parametrize("kind", RANGES)
 def test_each_layer_whose_kind_is_inexact_is_computed_in_floats(kind, monkeypatch):
     rng = random.Random(5)
     shape = InputShape(8, 8, 2, 4)
     graph, samples = any_graph(rng, "stages-v1", shape), random_dataset(rng, shape).test.samples
-    monkeypatch.setattr("consensus.exact.inference.is_exact", lambda other: other != kind)
+    monkeypatch.setattr("consensus.exact.inference.is_exact", lambda other, split: other != kind)
     signed = samples.dtype == np.int8
     inference = Inference(graph, quantise(initial_state(graph, b""), graph), "cpu", signed, 4, bytes=True)
     used = {index: kinds(graph, signed)[graph.nodes[index].inputs[0]] for index in graph.weight_shapes}
@@ -87,12 +102,13 @@ def test_each_layer_whose_kind_is_inexact_is_computed_in_floats(kind, monkeypatc
     ids=["none", "the largest value", "a lost bit"],
 )
 def test_wrong_convolutions_are_noticed(fault, fine, monkeypatch, forget):
-    if not all(is_exact(kind) for kind in RANGES):
+    if not all(is_exact(kind, split) for kind in RANGES for split in (False, True)):
         pytest.skip("not exact here anyway")
     is_exact.cache_clear()
     call = convolution.ByteConvolution.__call__
     monkeypatch.setattr(convolution.ByteConvolution, "__call__", lambda layer, values: fault(call(layer, values)))
-    assert {kind for kind in RANGES if is_exact(kind)} == fine
+    assert {kind for kind in RANGES if is_exact(kind, split=False)} == fine
+    assert {kind for kind in RANGES if is_exact(kind, split=True)} == fine
 
 
 def test_a_library_without_them_is_no_error(monkeypatch, forget, caplog):
@@ -101,4 +117,4 @@ def test_a_library_without_them_is_no_error(monkeypatch, forget, caplog):
 
     monkeypatch.setattr(torch.ops.onednn, "qconv_prepack", missing)
     caplog.set_level("INFO")
-    assert not is_exact("small") and "not compiled in);" in caplog.text
+    assert not is_exact("small", split=False) and "not compiled in);" in caplog.text

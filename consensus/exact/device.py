@@ -18,8 +18,10 @@ from torch import Tensor
 from consensus.datasets import Dataset, Split
 from consensus.exact import fast, normal, reference
 from consensus.exact.engine import torch_device
+from consensus.exact.inference import Inference
+from consensus.exact.model import Model, quantise
 from consensus.exact.recipe import NORMAL_TARGET, SCALE_BITS, Recipe
-from consensus.exact.state import initial_state
+from consensus.exact.state import State, initial_state
 from consensus.exact.training import run_segment
 from consensus.spaces import get_space
 from consensus.spaces.base import InputShape
@@ -122,6 +124,7 @@ def _vectors(name: str) -> Iterator[Vector]:
     yield from _pools(send)
     yield from _rounding(send)
     yield from _normalisation(send)
+    yield "the logits of a model", _logits(name), reference.forward(golden_graph(), *_golden_model()).reshape(40, -1)
 
 
 def _convolutions(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
@@ -209,6 +212,20 @@ def _rounding(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:
         yield f"rounding of values up to {limit}", fast.to_bits(send(values), zero, 12)[0], near.values
         dithered = fast.requantise_dithered(send(values), zero, send(dither) / 256)[0]
         yield f"dithered rounding of values up to {limit}", dithered, noisy.values
+
+
+def _golden_model() -> tuple[np.ndarray, Model]:
+    """Samples and a model with biases and shifts of many sizes."""
+    graph = golden_graph()
+    start = initial_state(graph, GOLDEN_SEED)
+    running = np.arange(len(start.running), dtype=np.int64) ** 2 * 40503 % 30000 - 3000
+    state = State(start.weights, start.momentum, running.astype(np.int32), 0)
+    return golden_data().train.samples, quantise(state, graph)
+
+
+def _logits(name: str) -> Tensor:
+    samples, model = _golden_model()
+    return Inference(golden_graph(), model, name, signed=False, batch=len(samples)).logits(samples)
 
 
 def _normalisation(send: Callable[[np.ndarray], Tensor]) -> Iterator[Vector]:

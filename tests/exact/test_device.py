@@ -128,6 +128,13 @@ def test_sums_of_many_rows_in_float32_are_noticed(monkeypatch):
         self_test("cpu")
 
 
+def test_wrong_logits_are_noticed(monkeypatch):
+    right = torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *args: right(*args) + 2.0**-9)
+    with pytest.raises(InexactDevice, match="logits"):
+        self_test("cpu64")
+
+
 def test_a_wrong_training_is_noticed(monkeypatch):
     right = Recipe.rate
     monkeypatch.setattr(Recipe, "rate", lambda recipe, step: right(recipe, step) + 1)

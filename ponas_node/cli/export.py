@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ponas_node.cli import options
+from ponas_node.cli.claim import complete_answer, fetch_result, result_id
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.output import print_facts
 
@@ -49,8 +50,8 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UserError(f"{out} exists already and was left as it is: choose another name with --out.")
     if not out.parent.is_dir():
         raise UserError(f"There is no folder {out.parent}: choose another with --out.", USAGE)
-    id = arguments.result.strip().lower()
-    if len(id) == 64 and set(id) <= set("0123456789abcdef"):
+    id = result_id(arguments.result)
+    if id is not None:
         spec, genotype, model, dataset = asyncio.run(_fetch(arguments.node, id))
     else:
         spec, genotype, model, dataset = _local(arguments)
@@ -129,19 +130,12 @@ def _local(arguments: argparse.Namespace) -> tuple[TaskSpec, bytes, bytes, bytes
 
 async def _fetch(url: str, id: str) -> tuple[TaskSpec, bytes, bytes, bytes]:
     """Task, genotype, model and data set of a result, from a node. Raises ClientError, UserError."""
-    from ponas_node.cli.replay import task_spec
     from ponas_node.client import NodeClient
 
     async with NodeClient(url, timeout=300) as client:
-        result = await client.get(f"/v1/results/{id}")
-        task = await client.get(f"/v1/tasks/{result.get('task')}")
-        try:
-            spec = task_spec(task["spec"])
+        spec, result = await fetch_result(client, id)
+        with complete_answer():
             genotype, model_id = bytes.fromhex(result["genotype"]), bytes.fromhex(result["model"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                "The node's answer lacks something: it may be of another version. Ask another node."
-            ) from error
         model = await client.artifact(model_id, _MOST_MODEL)
         dataset = await client.artifact(spec.dataset, min(spec.dataset_bytes, _MOST_DATASET))
     return spec, genotype, model, dataset

@@ -20,7 +20,7 @@ def _page() -> tuple[str, str]:
     sources = {tag: _hash_of(text, tag) for tag in ("script", "style")}
     policy = (
         f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; img-src data: 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, policy
 

@@ -31,7 +31,7 @@ class ApiLimits:
 
 LIMITS: web.AppKey[ApiLimits] = web.AppKey("limits", ApiLimits)
 DEFAULT_PAGE, LARGEST_PAGE = 20, 100
-_DEAR = 5.0  # tokens of a request that is checked, executed or sent from disk
+_DEAR = 5.0  # tokens of a request that is checked, executed, drawn or sent from disk
 
 
 class RateLimiter:
@@ -62,7 +62,10 @@ def limit_rate(limits: ApiLimits, clock: Callable[[], float] = time.monotonic) -
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        dear = request.method == "POST" or request.path.endswith("/model") or request.path.startswith("/v1/artifacts/")
+        path = request.path
+        dear = (
+            request.method == "POST" or path.endswith(("/model", "/picture.svg")) or path.startswith("/v1/artifacts/")
+        )
         wait = limiter.take(request.remote or "", _DEAR if dear else 1.0)
         if wait:
             seconds = ceil(wait)

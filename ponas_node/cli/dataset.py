@@ -70,7 +70,7 @@ def _register_generate(parts: options.Subparsers) -> None:
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="file to write; must not exist yet")
+    options.add_out(parser)
     options.add_json(parser)
 
 
@@ -79,20 +79,20 @@ def _import(arguments: argparse.Namespace) -> int:
 
     source: Path = arguments.source.expanduser()
     name = arguments.name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.name.split(".")[0])[:64].strip("-") or "dataset"
-    _check_free(arguments.out)
+    out = options.out_path(arguments)
     try:
         done = read_dataset(
             source, name, arguments.labels, arguments.label_column, _image_size(arguments.image)
         )  # fmt: skip
     except BadDataset as error:
         raise UserError(f"{error} See docs/datasets.md.") from error
-    return _write(done.dataset, arguments, done.classes)
+    return _write(done.dataset, out, arguments.json, done.classes)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
     from consensus.datasets import BadDataset, procedural
 
-    _check_free(arguments.out)
+    out = options.out_path(arguments)
     counts = (arguments.train, arguments.validation, arguments.test)
     if sum(counts) * 258 > _MOST_FILE:
         raise UserError(f"That would be more than {_MOST_FILE >> 20} MiB: ask for fewer samples.", USAGE)
@@ -105,7 +105,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         raise UserError(str(error), USAGE) from error
     except ValueError as error:
         raise UserError(f"--seed {arguments.seed!r} must be hexadecimal digits, two for each byte.", USAGE) from error
-    return _write(dataset, arguments, ())
+    return _write(dataset, out, arguments.json, ())
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -126,14 +126,14 @@ def _show(arguments: argparse.Namespace) -> int:
         raise UserError(f"There is no file {arguments.source}. Built-in data sets: {known}.", USAGE) from error
 
 
-def _write(dataset: Dataset, arguments: argparse.Namespace, classes: tuple[str, ...]) -> int:
+def _write(dataset: Dataset, out: Path, as_json: bool, classes: tuple[str, ...]) -> int:
     from consensus.datasets import encode_dataset
 
-    with arguments.out.open("xb") as file:
+    with out.open("xb") as file:
         file.write(encode_dataset(dataset))
-    _print(dataset, arguments.json, classes)
-    if not arguments.json:
-        print_facts({"written to": arguments.out})
+    _print(dataset, as_json, classes)
+    if not as_json:
+        print_facts({"written to": out})
     return 0
 
 
@@ -166,14 +166,6 @@ def _print(dataset: Dataset, as_json: bool, classes: tuple[str, ...]) -> int:
     for warning in found.warnings:
         print(f"note: {warning}")
     return 0
-
-
-def _check_free(path: Path) -> None:
-    """Better now than after the work."""
-    if path.exists():
-        raise UserError(f"{path} exists already and was left as it is: choose another name with --out.")
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent}: choose another with --out.", USAGE)
 
 
 def _image_size(text: str | None) -> tuple[int, int, int] | None:

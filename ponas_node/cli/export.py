@@ -36,7 +36,7 @@ def register(subparsers: options.Subparsers) -> None:
     add = parser.add_argument
     add("result", metavar="RESULT", help="id of a result, 64 hexadecimal digits, or a file of a model")
     add("--format", required=True, choices=("onnx", "safetensors"), help="what to write")
-    add("--out", metavar="FILE", type=Path, required=True, help="file to write; must not exist yet")
+    options.add_out(parser)
     add("--task", metavar="NAME|FILE", help="task of a model file, as for `ponas train`")
     add("--genotype", metavar="HEX", help="architecture of a model file")
     add("--no-check", action="store_true", help="do not run the ONNX model on the test split")
@@ -45,11 +45,7 @@ def register(subparsers: options.Subparsers) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    out: Path = arguments.out.expanduser()
-    if out.exists():
-        raise UserError(f"{out} exists already and was left as it is: choose another name with --out.")
-    if not out.parent.is_dir():
-        raise UserError(f"There is no folder {out.parent}: choose another with --out.", USAGE)
+    out = options.out_path(arguments)
     id = result_id(arguments.result)
     if id is not None:
         spec, genotype, model, dataset = asyncio.run(_fetch(arguments.node, id))

@@ -40,6 +40,21 @@ def add_node(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """--out"""
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="file to write; must not exist yet")
+
+
+def out_path(arguments: argparse.Namespace) -> Path:
+    """The file that --out names. Raises UserError where it cannot be written: better now than after the work."""
+    path: Path = arguments.out.expanduser()
+    if path.exists():
+        raise UserError(f"{path} exists already and was left as it is: choose another name with --out.")
+    if not path.parent.is_dir():
+        raise UserError(f"There is no folder {path.parent}: choose another with --out.", USAGE)
+    return path
+
+
 def add_wallet(parser: argparse.ArgumentParser) -> None:
     """--wallet"""
     parser.add_argument(

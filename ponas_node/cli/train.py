@@ -125,7 +125,7 @@ def _architecture(spec: TaskSpec, text: str) -> tuple[bytes, Graph]:
     try:
         space = get_space(spec.space)
         shape = input_shape(spec)
-        genotype = _sample(spec) if text == "random" else space.canonical(space.parse(text))
+        genotype = random_genotype(spec) if text == "random" else space.canonical(space.parse(text))
         graph = space.decode(genotype, shape)
         _, cost = check_genotype(spec, genotype)
         print_facts({
@@ -139,7 +139,7 @@ def _architecture(spec: TaskSpec, text: str) -> tuple[bytes, Graph]:
     return genotype, graph
 
 
-def _sample(spec: TaskSpec) -> bytes:
+def random_genotype(spec: TaskSpec) -> bytes:
     """A random genotype that fits the task."""
     from chain.errors import Refuted
     from consensus.reveal import check_genotype

@@ -359,7 +359,7 @@ def test_ctrl_c_is_quiet(monkeypatch, capsys):
 
 
 def test_help_of_every_command(capsys):
-    for command in ("wallet", "inspect", "publish", "train", "replay"):
+    for command in ("wallet", "inspect", "publish", "train", "replay", "picture"):
         assert main([command, "--help"]) == 0
         assert "examples:" in capsys.readouterr().out
     for part in (["wallet", "send"], ["wallet", "new"], ["inspect", "block"]):

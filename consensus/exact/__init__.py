@@ -11,12 +11,13 @@ from consensus.exact.model import BadModel, Model, content_id, decode_model, qua
 from consensus.exact.recipe import TESTNET_RECIPE, Recipe
 from consensus.exact.state import BadState, State, decode_state, initial_state
 from consensus.exact.streams import draw_samples
-from consensus.exact.training import Stopped, Training, run_segment, train
+from consensus.exact.training import Candidate, Stopped, Training, run_segment, train, train_together, training
 
 __all__ = [
     "TESTNET_RECIPE",
     "BadModel",
     "BadState",
+    "Candidate",
     "InexactDevice",
     "Model",
     "Recipe",
@@ -34,4 +35,6 @@ __all__ = [
     "run_segment",
     "self_test",
     "train",
+    "train_together",
+    "training",
 ]

@@ -210,7 +210,7 @@ class Engine:
             scale = scale + 1 - (node.kernel[0] * node.kernel[1]).bit_length()
         return fast.pool_gradient(gradient, before, done.values[index], node), scale
 
-    def update(self, master: Tensor, momentum: Tensor, gradient: Tensor, rate: int) -> None:
+    def update(self, master: Tensor, momentum: Tensor, gradient: Tensor, rate: Tensor) -> None:
         """Momentum becomes trunc(7/8 momentum) + gradient; weights move by `rate` against the sign it has ahead."""
         momentum.mul_(0.875).trunc_().add_(gradient)
         ahead = momentum.mul(0.875).trunc_().add_(gradient)
@@ -226,13 +226,12 @@ class Engine:
 
 
 class Dither:
-    """The rounding thresholds of one step: a place in the seed's table, and from there a place for each use."""
+    """The rounding thresholds of a step: the seed's table from the step's place on, and there a place for each use."""
 
-    def __init__(self, table: Tensor, start: int) -> None:
+    def __init__(self, table: Tensor) -> None:
         self.table = table
-        self.start = start
 
     def take(self, site: int, like: Tensor) -> Tensor:
         """Thresholds in [0, 1) for the elements of `like` at place of use `site`; flat."""
-        place = (self.start + SITE_STRIDE * site) % DITHER_PERIOD
+        place = SITE_STRIDE * site % DITHER_PERIOD
         return self.table[place : place + like.numel()]

@@ -1,22 +1,30 @@
-"""Training runs: segments, their leaves and the final model. Source: protocol, section 3."""
+"""Training runs: segments, their leaves and the final model. Source: protocol, section 3.
+
+A run is a generator that yields after each step, so that one thread can keep several going on one device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from consensus.datasets import Dataset
-from consensus.exact.engine import Dither, Engine
+from consensus.exact.engine import Engine
 from consensus.exact.evaluation import evaluate
+from consensus.exact.graphs import Replayed
 from consensus.exact.model import content_id, quantise
 from consensus.exact.recipe import Recipe
 from consensus.exact.state import State, initial_state
+from consensus.exact.step import DeviceState, Step, TrainingData
 from consensus.exact.streams import DITHER_PERIOD, batch_indices, dither_start, dither_table
 from consensus.spaces.graph import Graph
 
+T = TypeVar("T")
 OnStep = Callable[[int], None]
 OnState = Callable[[State], None]
 ShouldStop = Callable[[], bool]
@@ -36,53 +44,72 @@ class Training:
     validation_total: int
 
 
-class Trainer:
-    """Graph, data and recipe on a device, ready to run segments."""
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What determines a training."""
 
-    def __init__(self, graph: Graph, dataset: Dataset, recipe: Recipe, seed: bytes, device: str) -> None:
-        shape, node = dataset.shape, graph.nodes[0]
+    graph: Graph
+    dataset: Dataset
+    recipe: Recipe
+    seed: bytes
+
+
+class Trainer:
+    """A candidate on a device, ready to run segments. On CUDA it has a stream and memory of its own."""
+
+    def __init__(self, candidate: Candidate, device: str) -> None:
+        graph, shape = candidate.graph, candidate.dataset.shape
+        node, recipe = graph.nodes[0], candidate.recipe
         if (shape.height, shape.width, shape.channels) != (node.height, node.width, node.channels):
             raise ValueError("The network was decoded for samples of another shape.")
         if shape.classes != graph.classes:
             raise ValueError("The network was decoded for another number of classes.")
-        self.recipe, self.seed, self.total = recipe, seed, len(dataset.train)
-        self.engine = Engine(graph, device)
-        self.samples = self.engine.tensor(dataset.train.samples)
-        labels = torch.from_numpy(dataset.train.labels.astype(np.int64))
-        self.labels = labels.to(self.engine.device).view(-1, 1)
-        largest = max(node.height * node.width * node.channels for node in graph.nodes)
-        table = np.resize(dither_table(seed), DITHER_PERIOD + recipe.batch * largest)
-        self.table = self.engine.tensor(table) / 256
+        self.recipe, self.seed, self.total = recipe, candidate.seed, len(candidate.dataset.train)
+        engine = Engine(graph, device)
+        self.device = engine.device
+        self.stream: torch.cuda.Stream | None = None  # the CPU has none
+        if self.device.type == "cuda":
+            self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self.span = DITHER_PERIOD + recipe.batch * max(node.height * node.width * node.channels for node in graph.nodes)
+        with torch.cuda.stream(self.stream):
+            data = TrainingData.of(candidate.dataset, engine)
+            table = engine.tensor(dither_table(self.seed)).div_(256)
+            self.table = table.repeat(2 + (self.span - 1) // DITHER_PERIOD)[: DITHER_PERIOD + self.span]
+            self.state = DeviceState(graph, engine)
+        self.step = Step(engine, data, self.state)
+        self.launch = Replayed(self.step, self.stream) if self.stream is not None else self.step
 
-    def run(self, state: State, index: int, on_step: OnStep | None, should_stop: ShouldStop | None) -> State:
-        """Segment `index` (from 0). Raises ValueError if the state is not at its start, `Stopped` if asked to."""
+    def run(self, state: State, index: int) -> Generator[int, None, State]:
+        """Segment `index` (from 0); yields the number of steps launched after each, and returns the state after it.
+
+        Raises ValueError if the state is not at its start.
+        """
         steps = self.recipe.segment_steps
         if not 0 <= index < self.recipe.segments or state.step != index * steps:
             raise ValueError(f"A state at step {state.step} is not the start of segment {index}.")
-        master, momentum = self.engine.tensor(state.weights), self.engine.tensor(state.momentum)
-        running = torch.from_numpy(state.running.astype(np.float64)).to(self.engine.device)
-        first = state.step
-        order = [batch_indices(self.seed, self.total, self.recipe.batch, first + step) for step in range(steps)]
-        batches = torch.from_numpy(np.stack(order)).to(self.engine.device)
-        with torch.inference_mode():
-            for offset in range(steps):
-                if should_stop is not None and should_stop():
-                    raise Stopped(f"Training stopped before step {first + offset}.")
-                self._step((master, momentum, running), batches[offset], first + offset)
-                if on_step is not None:
-                    on_step(first + offset + 1)
-        arrays = [part.to(torch.int32).cpu().numpy() for part in (master, momentum, running)]
-        return State(arrays[0], arrays[1], arrays[2], first + steps)
-
-    def _step(self, state: tuple[torch.Tensor, torch.Tensor, torch.Tensor], chosen: torch.Tensor, step: int) -> None:
-        engine, (master, momentum, running) = self.engine, state
-        weights = engine.quantise(master)
-        done = engine.forward(self.samples[chosen], weights)
-        exponent = weights[engine.last][1] + engine.logit_base
-        loss = engine.loss_gradient(done.values[-1], exponent, self.labels[chosen])
-        gradient = engine.backward(done, weights, loss, Dither(self.table, dither_start(self.seed, step)))
-        engine.update(master, momentum, gradient, self.recipe.rate(step))
-        engine.update_running(running, done, first=step == 0)
+        places = range(state.step, state.step + steps)
+        order = [batch_indices(self.seed, self.total, self.recipe.batch, step) for step in places]
+        try:
+            with torch.cuda.stream(self.stream):
+                batches = torch.from_numpy(np.stack(order)).to(self.device)
+                rates = torch.tensor([self.recipe.rate(step) for step in places], dtype=self.table.dtype).to(
+                    self.device
+                )
+                self.state.write(state)
+            for number, step in enumerate(places):
+                start = dither_start(self.seed, step)
+                with torch.inference_mode(), torch.cuda.stream(self.stream):
+                    inputs = batches[number], self.table[start : start + self.span], rates[number]
+                    if step == 0:
+                        self.step(*inputs, first=True)
+                    else:
+                        self.launch(*inputs)
+                yield step + 1
+            with torch.cuda.stream(self.stream):
+                return self.state.read(places.stop)
+        finally:
+            if self.stream is not None:
+                self.stream.synchronize()  # tensors may be freed only when nothing that reads them is under way
 
 
 def run_segment(
@@ -96,7 +123,7 @@ def run_segment(
     on_step: OnStep | None = None,
 ) -> State:
     """The state after segment `index` (from 0) of the state before it. Raises ValueError if they do not fit."""
-    return Trainer(graph, dataset, recipe, seed, device).run(state, index, on_step, None)
+    return finish(Trainer(Candidate(graph, dataset, recipe, seed), device).run(state, index), on_step)
 
 
 def train(
@@ -109,23 +136,89 @@ def train(
     should_stop: ShouldStop | None = None,
     on_state: OnState | None = None,
 ) -> Training:
-    """A whole training: a pure function of the first four arguments. `on_step` is told the number of steps done.
+    """A whole training: a pure function of the first four arguments. `on_step` is told the number of steps done,
+    `on_state` gets the state behind each leaf but the last.
 
-    `on_state` is given each state whose hash is a leaf: the initial one and that after each segment.
     Raises `Stopped` as soon as `should_stop` says so.
     """
-    trainer = Trainer(graph, dataset, recipe, seed, device)
-    state = initial_state(graph, seed)
+    return finish(training(Candidate(graph, dataset, recipe, seed), device, on_state), on_step, should_stop)
+
+
+def training(
+    candidate: Candidate, device: str = "cpu", on_state: OnState | None = None
+) -> Generator[int, None, Training]:
+    """A whole training; yields the number of steps done after each (on an accelerator: launched), returns the result.
+
+    Others may be run between two steps, on the same device and in the same thread. It ends early if it is closed.
+    """
+    trainer = Trainer(candidate, device)
+    state = initial_state(candidate.graph, candidate.seed)
     leaves = [state.digest()]
     if on_state is not None:
         on_state(state)
-    for index in range(recipe.segments):
-        state = trainer.run(state, index, on_step, should_stop)
+    for index in range(candidate.recipe.segments):
+        state = yield from trainer.run(state, index)
         leaves.append(state.digest())
         if on_state is not None:
             on_state(state)
-    model = quantise(state, graph)
+    model = quantise(state, candidate.graph)
     data = model.encode()
-    split = dataset.validation
-    correct = evaluate(graph, model, split.samples, split.labels, device)
+    split = candidate.dataset.validation
+    correct = evaluate(candidate.graph, model, split.samples, split.labels, device)
     return Training((*leaves, content_id(data)), data, correct, len(split))
+
+
+def train_together(
+    candidates: Sequence[Candidate],
+    device: str = "cpu",
+    on_step: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[int], bool] | None = None,
+) -> list[Training | Exception]:
+    """Trainings side by side on one device, a step of each in turn: each result as `train` gives it, in order.
+
+    `on_step` gets the place of a candidate and its number of steps done, `should_stop` the place. Whatever exception a
+    training ends with, `Stopped` included, stands in its place, and the others go on. What a callback raises ends all.
+    """
+    runs = [training(candidate, device) for candidate in candidates]
+    return interleave(runs, on_step or (lambda place, step: None), should_stop or (lambda place: False))
+
+
+def interleave(
+    runs: Sequence[Generator[int, None, T]], on_step: Callable[[int, int], None], should_stop: Callable[[int], bool]
+) -> list[T | Exception]:
+    """Take a step of each run in turn, to the end of all. For the callbacks and the results see `train_together`."""
+    results: dict[int, T | Exception] = {}
+    try:
+        while len(results) < len(runs):
+            for place, run in enumerate(runs):
+                if place in results:
+                    continue
+                if should_stop(place):
+                    results[place] = Stopped("Training was stopped before its end.")
+                    run.close()
+                    continue
+                try:
+                    step = next(run)
+                except StopIteration as end:
+                    results[place] = end.value
+                except Exception as error:
+                    traceback.clear_frames(error.__traceback__)  # they hold tensors, which the others may need room for
+                    results[place] = error
+                else:
+                    on_step(place, step)
+    finally:
+        for run in runs:
+            run.close()
+    return [results[place] for place in range(len(runs))]
+
+
+def finish(run: Generator[int, None, T], on_step: OnStep | None = None, should_stop: ShouldStop | None = None) -> T:
+    """The result of one run; raises what it ends with."""
+    [result] = interleave(
+        [run],
+        lambda place, step: None if on_step is None else on_step(step),
+        lambda place: should_stop is not None and should_stop(),
+    )
+    if isinstance(result, Exception):
+        raise result
+    return result

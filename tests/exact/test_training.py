@@ -12,7 +12,8 @@ from consensus.datasets import digits
 from consensus.exact import Recipe, Stopped, decode_model, initial_state, reference, run_segment, train
 from consensus.exact.engine import Engine
 from consensus.exact.products import int8_is_exact
-from consensus.exact.training import Trainer
+from consensus.exact.step import Step
+from consensus.exact.training import Candidate, Trainer, finish
 from consensus.spaces import InputShape
 from tests.exact.helpers import SPACE, random_dataset, random_graph, random_shape
 
@@ -46,12 +47,12 @@ def test_float64_and_exponents_on_the_device_give_the_same(seed):
     start = initial_state(graph, key)
     digest = run_segment(graph, dataset, SHORT, key, start, 0).digest()
     assert run_segment(graph, dataset, SHORT, key, start, 0, "cpu64").digest() == digest
-    other = Trainer(graph, dataset, SHORT, key, "cpu")
+    other = Trainer(Candidate(graph, dataset, SHORT, key), "cpu")
     for lazy, int8 in ((True, True), (True, False), (False, True), (False, False)):
         if int8 and not int8_is_exact():
             continue
-        other.engine = Engine(graph, "cpu", lazy, int8=int8)
-        assert other.run(start, 0, None, None).digest() == digest
+        other.step.engine = Engine(graph, "cpu", lazy, int8=int8)
+        assert finish(other.run(start, 0)).digest() == digest
 
 
 class NoReadBack(TorchDispatchMode):
@@ -66,23 +67,23 @@ class NoReadBack(TorchDispatchMode):
 def test_a_step_on_an_accelerator_never_waits(monkeypatch):
     dataset = digits()
     graph = SPACE.decode(bytes.fromhex(GENOTYPE), dataset.shape)
-    trainer = Trainer(graph, dataset, SHORT, b"key", "cpu")
-    step, steps = Trainer._step, []
+    trainer = Trainer(Candidate(graph, dataset, SHORT, b"key"), "cpu")
+    step, steps = Step.__call__, []
 
-    def watched(self, *args):
+    def watched(self, *args, **options):
         if steps:  # the first step may still place constants on the device
             with NoReadBack():
-                step(self, *args)
+                step(self, *args, **options)
         else:
-            step(self, *args)
+            step(self, *args, **options)
         steps.append(args)
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Step, "__call__", watched)
     with pytest.raises(AssertionError, match="item"):
-        trainer.run(initial_state(graph, b"key"), 0, None, None)
+        finish(trainer.run(initial_state(graph, b"key"), 0))
     steps.clear()
-    trainer.engine = Engine(graph, "cpu", lazy=True)
-    trainer.run(initial_state(graph, b"key"), 0, None, None)
+    trainer.step.engine = Engine(graph, "cpu", lazy=True)
+    finish(trainer.run(initial_state(graph, b"key"), 0))
     assert len(steps) == 2
 
 

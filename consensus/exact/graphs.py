@@ -47,7 +47,7 @@ class Replayed:
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         """Recording runs nothing. Only what this thread does may spoil it: others may use the device meanwhile."""
-        graph, places = torch.cuda.CUDAGraph(), tuple(torch.empty_like(part) for part in inputs)
+        graph, places = torch.cuda.CUDAGraph(), tuple(part.clone() for part in inputs)
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._step(*places)

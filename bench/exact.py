@@ -14,6 +14,7 @@ from statistics import fmean, geometric_mean, median
 import numpy as np
 import torch
 
+from bench import exact_cuda
 from bench.exact_float import FloatRun
 from consensus.datasets import BUILTIN, Dataset, Split
 from consensus.exact import Recipe, decode_model, evaluate, initial_state, run_segment, train
@@ -41,7 +42,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     figures: dict[str, object] = {
         name: {data: found[name] for data, found in quality.items()} for name in next(iter(quality.values()))
     }
-    return {**figures, **_speed(3 if options.quick else 12, 1 if options.quick else 3), **_memory()}
+    count = 3 if options.quick else 12
+    cuda = exact_cuda.figures(
+        [graph for _, graph in architectures(count, mnist_14().shape, seed=12)], mnist_14(), RECIPE
+    )
+    return {**figures, **_speed(count, 1 if options.quick else 3), **_memory(), "cuda": cuda}
 
 
 def mnist_14() -> Dataset:

@@ -19,6 +19,14 @@ PEAK_RATE = 0.03
 """Best of 0.005, 0.015 and 0.03 on ten networks (docs/exact-training.md)."""
 
 
+def clock(device: str) -> float:
+    """Seconds: processor time on the CPU; otherwise by the clock on the wall, once the device has done its work."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class FloatNet(nn.Module):
     """The network of a graph; every layer of weights but the last is followed by batch normalisation."""
 
@@ -62,39 +70,42 @@ class FloatNet(nn.Module):
 class FloatRun:
     """One training from a seed."""
 
-    def __init__(self, graph: Graph, dataset: Dataset, steps: int, batch: int, seed: int) -> None:
+    def __init__(self, graph: Graph, dataset: Dataset, steps: int, batch: int, seed: int, device: str = "cpu") -> None:
         torch.manual_seed(seed)
-        self.net, self.dataset, self.steps = FloatNet(graph), dataset, steps
+        self.device = device
+        self.net, self.dataset, self.steps = FloatNet(graph).to(device), dataset, steps
         train = dataset.train
         self.mean, self.deviation = float(train.samples.mean()), float(train.samples.std())
         self.samples, self.labels = self.prepared(train)
         order = np.random.default_rng(seed)
         passes = [order.permutation(len(train)) for _ in range(steps * batch // len(train) + 1)]
-        self.order = torch.from_numpy(np.concatenate(passes)[: steps * batch].reshape(steps, batch))
+        self.order = torch.from_numpy(np.concatenate(passes)[: steps * batch].reshape(steps, batch)).to(device)
         self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=PEAK_RATE)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, PEAK_RATE, total_steps=steps + 1)
 
     def prepared(self, split: Split) -> tuple[Tensor, Tensor]:
         """Standardised samples and labels."""
         samples = torch.from_numpy(split.samples.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
-        return (samples - self.mean) / self.deviation, torch.from_numpy(split.labels.astype(np.int64))
+        labels = torch.from_numpy(split.labels.astype(np.int64))
+        return ((samples - self.mean) / self.deviation).to(self.device), labels.to(self.device)
 
     def train(self, steps: int | None = None) -> float:
-        """Processor seconds of the steps."""
-        start = time.process_time()
+        """Seconds of the steps by `clock`."""
+        start = clock(self.device)
         for chosen in self.order[:steps]:
             loss = functional.cross_entropy(self.net(self.samples[chosen]), self.labels[chosen])
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             self.schedule.step()
-        return time.process_time() - start
+        return clock(self.device) - start
 
     def accuracy(self) -> tuple[float, float]:
-        """On the test split; and processor seconds of the forward passes."""
+        """On the test split; and seconds of the forward passes by `clock`."""
         samples, labels = self.prepared(self.dataset.test)
         self.net.eval()
-        start = time.process_time()
+        start = clock(self.device)
         with torch.inference_mode():
             found = torch.cat([self.net(part).argmax(1) for part in torch.split(samples, 256)])
-        return float((found == labels).double().mean()), time.process_time() - start
+        spent = clock(self.device) - start
+        return float((found == labels).double().mean()), spent

@@ -22,4 +22,5 @@ class NodeConfig:
     prover_delay: int = 0  # slots to wait for somebody else's beacon before proving it here; negative: never prove
     solo: bool = False
     nice: int = 10  # niceness of training processes
+    together: int = 1  # trainings side by side on the device
     label: str = "node"

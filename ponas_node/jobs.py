@@ -1,9 +1,12 @@
-"""The jobs that a worker process runs. Arguments and answers are MessagePack values; torch is imported here only."""
+"""The jobs that a worker process runs. Arguments and answers are MessagePack values; torch is imported here only.
+
+A job that is a generator takes turns with others of its kind; what it yields is progress, or None.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +17,25 @@ if TYPE_CHECKING:
     from consensus.datasets import Dataset
     from consensus.spaces.graph import Graph
 
-Progress = Callable[[Any], None]
-
 
 def train(
-    progress: Progress, spec_bytes: bytes, genotype: bytes, seed: bytes, artifacts: str, device: str
-) -> dict[str, Any]:
-    """Train one architecture; answers leaves, model bytes and validation score. Progress: steps done."""
+    spec_bytes: bytes, genotype: bytes, seed: bytes, artifacts: str, device: str
+) -> Generator[int | None, None, dict[str, Any]]:
+    """Train one architecture, a step a turn; answers leaves, model bytes and validation score. Progress: steps done."""
     from consensus import exact
 
     spec = TaskSpec.decode(spec_bytes)
     every = max(1, spec.steps // 20)
-
-    def on_step(step: int) -> None:
-        if step % every == 0:
-            progress(step)
-
     data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
-    done = exact.train(_graph(spec_bytes, genotype), data, _recipe(spec), seed, _device(device), on_step)
+    candidate = exact.Candidate(_graph(spec_bytes, genotype), data, _recipe(spec), seed)
+    run = exact.training(candidate, _device(device))
+    while True:
+        try:
+            step = next(run)
+        except StopIteration as end:
+            done = end.value
+            break
+        yield step if step % every == 0 else None
     return {
         "leaves": list(done.leaves),
         "model": done.model,
@@ -40,7 +44,7 @@ def train(
     }
 
 
-def validate(progress: Progress, spec_bytes: bytes, genotype: bytes, model: bytes, artifacts: str, device: str) -> int:
+def validate(spec_bytes: bytes, genotype: bytes, model: bytes, artifacts: str, device: str) -> int:
     """How many validation samples an uploaded model predicts, or INVALID_MODEL."""
     from consensus import exact
     from consensus.exact.model import BadModel
@@ -55,7 +59,7 @@ def validate(progress: Progress, spec_bytes: bytes, genotype: bytes, model: byte
     return exact.evaluate(graph, decoded, data.validation.samples, data.validation.labels, _device(device))
 
 
-def score(progress: Progress, fact_bytes: bytes, artifacts: str, device: str) -> int:
+def score(fact_bytes: bytes, artifacts: str, device: str) -> int:
     """Establish a ScoreFact from artifacts on disk."""
     from consensus import exact
     from consensus.exact.model import BadModel
@@ -72,7 +76,7 @@ def score(progress: Progress, fact_bytes: bytes, artifacts: str, device: str) ->
     return exact.evaluate(graph, model, data.test.samples[picked], data.test.labels[picked], _device(device))
 
 
-def check_dataset(progress: Progress, fact_bytes: bytes, artifacts: str) -> int:
+def check_dataset(fact_bytes: bytes, artifacts: str) -> int:
     """Establish a DatasetFact from the artifact on disk."""
     from consensus.datasets import BadDataset
     from consensus.tasks import input_shape
@@ -86,12 +90,12 @@ def check_dataset(progress: Progress, fact_bytes: bytes, artifacts: str) -> int:
     return TRUE if fits else FALSE
 
 
-def warm_up(progress: Progress, device: str) -> str:
+def warm_up(device: str) -> str:
     """Load torch and test the device; answers the device that will be used."""
     return _device(device)
 
 
-def check_beacon(progress: Progress, fact_bytes: bytes) -> int:
+def check_beacon(fact_bytes: bytes) -> int:
     """Establish a BeaconFact."""
     from consensus import vdf
 
@@ -99,7 +103,7 @@ def check_beacon(progress: Progress, fact_bytes: bytes) -> int:
     return TRUE if vdf.verify(fact.challenge, fact.discriminant_bits, fact.iterations, fact.output) else FALSE
 
 
-def prove_beacon(progress: Progress, challenge: bytes, discriminant_bits: int, iterations: int) -> bytes:
+def prove_beacon(challenge: bytes, discriminant_bits: int, iterations: int) -> bytes:
     """Compute the delay function over `challenge`."""
     from consensus import vdf
 

@@ -130,7 +130,7 @@ class SoloService:
     def __init__(self, node: Node, key: PrivateKey) -> None:
         self._node = node
         self._key = key
-        self.executor = TrainingExecutor(slots=1, device=node.config.device, nice=node.config.nice)
+        self.executor = TrainingExecutor(node.config.together, node.config.device, node.config.nice)
         self.search = SoloSearch(
             self.executor,
             storage=NamespaceStorage(node.store.namespace(b"solo")),

@@ -1,8 +1,7 @@
-"""Trains architectures in child processes, one per slot, out of the way of everything else on the machine."""
+"""Trains architectures in a child process, out of the way of everything else on the machine."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,10 @@ class Trained:
 
 
 class TrainingExecutor:
-    """`slots` trainings at a time, on `device`, at low priority."""
+    """Up to `slots` trainings side by side on `device`, in a child process at low priority.
+
+    A child that dies takes all its trainings with it, so each of them is tried once more in a child of its own.
+    """
 
     def __init__(self, slots: int = 1, device: str = "cpu", nice: int = 10, timeout: float = TRAIN_SECONDS) -> None:
         if slots < 1:
@@ -36,10 +38,8 @@ class TrainingExecutor:
         self.slots = slots
         self._device = device
         self._timeout = timeout
-        self._workers = [Worker(f"train-{number}", nice=nice) for number in range(slots)]
-        self._free: asyncio.Queue[Worker] = asyncio.Queue()
-        for worker in self._workers:
-            self._free.put_nowait(worker)
+        self._worker = Worker("train", nice=nice, together=slots)
+        self._spare = Worker("train-alone", nice=nice)
 
     async def train(
         self,
@@ -51,21 +51,21 @@ class TrainingExecutor:
     ) -> Trained:
         """Train one architecture; `artifacts` holds the dataset, `on_progress` hears the steps done.
 
-        Raises TrainingFailed. Cancelling kills the child process.
+        Raises TrainingFailed. Cancelling ends the training, and the child process if it has no other.
         """
-        worker = await self._free.get()
+        arguments = spec.encode(), genotype, seed, str(artifacts), self._device
         try:
-            answer = await worker.call(
-                "train", spec.encode(), genotype, seed, str(artifacts), self._device,
-                timeout=self._timeout, on_progress=on_progress,
-            )  # fmt: skip
+            try:
+                answer = await self._worker.call("train", *arguments, timeout=self._timeout, on_progress=on_progress)
+            except WorkerDied:
+                if self.slots == 1:
+                    raise
+                answer = await self._spare.call("train", *arguments, timeout=self._timeout, on_progress=on_progress)
         except (WorkerDied, WorkerError) as error:
             raise TrainingFailed(f"{genotype.hex()}: {error}") from error
-        finally:
-            self._free.put_nowait(worker)
         return Trained(tuple(answer["leaves"]), answer["model"], answer["correct"], answer["total"])
 
     async def stop(self) -> None:
         """End the child processes."""
-        for worker in self._workers:
-            await worker.stop()
+        await self._spare.stop()  # first, so that nothing is tried again there
+        await self._worker.stop()

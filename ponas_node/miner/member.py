@@ -305,10 +305,10 @@ class PoolMember:
         self._filled.set()
 
 
-async def run_member(url: str, key: PrivateKey, data: Path, device: str) -> int:
+async def run_member(url: str, key: PrivateKey, data: Path, device: str, together: int = 1) -> int:
     """`ponas mine --pool`: mine until SIGINT or SIGTERM. Answers the exit code."""
     try:
-        member = PoolMember(url, key, data, TrainingExecutor(device=device))
+        member = PoolMember(url, key, data, TrainingExecutor(together, device))
     except DataInUse as error:
         log.error("%s", error)
         return 1

@@ -70,7 +70,7 @@ async def test_stops_when_the_beacon_comes_from_elsewhere(tmp_path: Path) -> Non
         close = rig.genesis.consensus.commit_close
         await rig.mint(close)
         rig.slot = close + 1
-        await until(lambda: node.prover._worker._process is not None)
+        await until(lambda: node.prover._worker._child is not None)
         output = bytes([7]) * 200
         boundary = records.current_epoch(node.chain.state).boundary
         fact = node.rules.beacon_fact(boundary, output)  # taken as proven: nobody can wait for 10^9 squarings here
@@ -79,7 +79,7 @@ async def test_stops_when_the_beacon_comes_from_elsewhere(tmp_path: Path) -> Non
         await node.submit_transaction(beacon)
         await rig.mint(close + 1)
         assert records.current_epoch(node.chain.state).beacon == beacon_value(output)
-        await until(lambda: node.prover._worker._process is None)
+        await until(lambda: node.prover._worker._child is None)
         assert node.prover.proven == 0
     finally:
         await rig.close(task)

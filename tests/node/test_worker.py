@@ -42,7 +42,7 @@ def worker_children() -> set[int]:
 
 async def started(worker: Worker) -> None:
     for _ in range(3000):
-        if worker._process is not None:
+        if worker._child is not None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("the child did not start")
@@ -71,7 +71,7 @@ async def test_a_job_past_its_time_is_killed_and_the_next_one_runs(worker: Worke
 async def test_a_child_that_dies_is_noticed_and_replaced(worker: Worker) -> None:
     job = asyncio.create_task(worker.call("prove_beacon", CHALLENGE, 1024, 10**9, timeout=60))
     await started(worker)
-    os.kill(worker._process.pid, signal.SIGKILL)
+    os.kill(worker._child.process.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="ended"):
         await job
     assert len(await worker.call("prove_beacon", CHALLENGE, 256, 1000, timeout=60)) == 200
@@ -80,7 +80,7 @@ async def test_a_child_that_dies_is_noticed_and_replaced(worker: Worker) -> None
 async def test_cancelling_the_caller_kills_the_child(worker: Worker) -> None:
     job = asyncio.create_task(worker.call("prove_beacon", CHALLENGE, 1024, 10**9, timeout=60))
     await started(worker)
-    pid = worker._process.pid
+    pid = worker._child.process.pid
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await job
@@ -100,7 +100,7 @@ async def test_stopping_ends_the_running_call_and_those_that_wait() -> None:
     await child.stop()
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     assert all(isinstance(outcome, WorkerDied) for outcome in outcomes)
-    assert child._process is None
+    assert child._child is None
 
 
 async def test_cancelling_at_any_moment_leaves_no_child() -> None:
@@ -112,5 +112,5 @@ async def test_cancelling_at_any_moment_leaves_no_child() -> None:
         job.cancel()
         await child.stop()
         await asyncio.wait([job], timeout=10)
-        assert job.cancelled() and child._process is None
+        assert job.cancelled() and child._child is None
         assert worker_children() == before, f"a child outlived a call cancelled after {delay} s"

@@ -76,3 +76,9 @@ def test_wallet(fail, genesis):
     assert "ponas wallet new" in fail(*node, "--wallet", "none.json")
     assert "--wallet" in fail(*node, "--pool", code=2)
     assert not Path("d").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "33", "-1"])
+def test_trainings_side_by_side_are_some_but_not_many(number, capsys):
+    assert main(["mine", "--pool", "http://127.0.0.1:1", "--wallet", "w.json", "--together", number]) == 2
+    assert f"1 to 32, not {number}" in capsys.readouterr().err

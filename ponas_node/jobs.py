@@ -5,6 +5,7 @@ A job that is a generator takes turns with others of its kind; what it yields is
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -28,14 +29,14 @@ def train(
     every = max(1, spec.steps // 20)
     data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
     candidate = exact.Candidate(_graph(spec_bytes, genotype), data, _recipe(spec), seed)
-    run = exact.training(candidate, _device(device))
-    while True:
-        try:
-            step = next(run)
-        except StopIteration as end:
-            done = end.value
-            break
-        yield step if step % every == 0 else None
+    with contextlib.closing(exact.training(candidate, _device(device))) as run:
+        while True:
+            try:
+                step = next(run)
+            except StopIteration as end:
+                done = end.value
+                break
+            yield step if step % every == 0 else None
     return {
         "leaves": list(done.leaves),
         "model": done.model,

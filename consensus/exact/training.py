@@ -92,9 +92,8 @@ class Trainer:
         try:
             with torch.cuda.stream(self.stream):
                 batches = torch.from_numpy(np.stack(order)).to(self.device)
-                rates = torch.tensor([self.recipe.rate(step) for step in places], dtype=self.table.dtype).to(
-                    self.device
-                )
+                falling = [self.recipe.rate(step) for step in places]
+                rates = torch.tensor(falling, dtype=self.table.dtype, device=self.device)
                 self.state.write(state)
             for number, step in enumerate(places):
                 start = dither_start(self.seed, step)

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -42,9 +40,9 @@ def parts(step):
 
 
 @pytest.mark.parametrize("name", SPACES)
-@settings(deadline=None, max_examples=2, print_blob=True)
-@given(st.integers(0, 2**32))
-def test_nothing_of_the_data_is_part_of_a_recorded_step(name, seed):
+def test_nothing_of_the_data_is_part_of_a_recorded_step(name):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
     rng = random.Random(seed)
     shape = InputShape(8, 8, rng.randint(1, 3), rng.randint(2, 11)) if name == "nb201-v1" else random_shape(rng)
     graph, other = graph_of(rng, name, shape), random_dataset(rng, shape)

@@ -68,7 +68,7 @@ def to_onnx(trained: Trained) -> bytes:
 
 def exact_logits(graph: Graph, model: Model, samples: np.ndarray) -> np.ndarray:
     """The logits of exact evaluation on the CPU, int64 (samples, classes)."""
-    from consensus.exact.evaluation import logits
+    from consensus.exact import logits
 
     return np.concatenate([part.numpy().astype(np.int64) for _, part in logits(graph, model, samples)])
 

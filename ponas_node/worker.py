@@ -258,6 +258,8 @@ def serve() -> None:
                 del running[number]
                 _write(answers, "result", number, end.value)
             except Exception as error:
+                if type(error).__name__ == "AcceleratorError":
+                    raise  # the device is lost to this process, whatever the call: a new child may have it again
                 del running[number]
                 _write(answers, "error", number, type(error).__name__, str(error))
             else:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from consensus.exact.device import InexactDevice, pick_device, self_test
-from consensus.exact.evaluation import evaluate
+from consensus.exact.evaluation import evaluate, logits
 from consensus.exact.model import BadModel, Model, content_id, decode_model, quantise
 from consensus.exact.recipe import TESTNET_RECIPE, Recipe
 from consensus.exact.state import BadState, State, decode_state, initial_state
@@ -30,6 +30,7 @@ __all__ = [
     "draw_samples",
     "evaluate",
     "initial_state",
+    "logits",
     "pick_device",
     "quantise",
     "run_segment",

@@ -100,13 +100,20 @@ def _exact(node: Node, channels: int, kind: str, split: bool) -> bool:
     shifts = (channel * 7 + 9) % (MAX_SHIFT + 1)
     biases = np.where(channel % 2, -127 * channel, (1 << shifts) // 2)
     zero = ZERO if kind == "signed" else 0
-    mixture = low + place * 89 % (high - low + 1)
-    for values in (np.full(shape, high), np.where(place // 3 % 2, low, high), mixture):
-        for weights in (np.full_like(weight, 127), np.full_like(weight, -127), weight * 31 % 255 - 127):
-            layer = Layer(weights.astype(np.int8), biases.astype(np.int32), shifts.astype(np.uint8))
-            computed = ByteConvolution(node, layer, kind, split, shape)(torch.tensor(values + zero, dtype=torch.uint8))
-            truth = reference.affine(reference.linear(values, weights, node), layer)
-            truth = np.maximum(truth, 0) if node.relu else truth + ZERO
-            if not np.array_equal(computed.numpy(), truth):
-                return False
+    most, mixture = np.full(shape, high), low + place * 89 % (high - low + 1)
+    heavy, mixed = np.full_like(weight, 127), weight * 31 % 255 - 127
+    alternating = np.where(place // 3 % 2, low, high)
+    for values, weights in (
+        (most, heavy),
+        (most, -heavy),
+        (mixture, mixed),
+        (alternating, mixed),
+        (alternating, heavy),
+    ):
+        layer = Layer(weights.astype(np.int8), biases.astype(np.int32), shifts.astype(np.uint8))
+        given = torch.tensor(values + zero, dtype=torch.uint8)
+        computed = ByteConvolution(node, layer, kind, split, shape)(given).numpy()
+        truth = reference.affine(reference.linear(values, weights, node), layer)
+        if not np.array_equal(computed, np.maximum(truth, 0) if node.relu else truth + ZERO):
+            return False
     return True

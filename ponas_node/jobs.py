@@ -29,7 +29,7 @@ def train(
     every = max(1, spec.steps // 20)
     data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
     candidate = exact.Candidate(_graph(spec_bytes, genotype), data, _recipe(spec), seed)
-    with contextlib.closing(exact.training(candidate, _device(device))) as run:
+    with contextlib.closing(exact.train_stepwise(candidate, _device(device))) as run:
         while True:
             try:
                 step = next(run)

@@ -140,10 +140,10 @@ def train(
 
     Raises `Stopped` as soon as `should_stop` says so.
     """
-    return finish(training(Candidate(graph, dataset, recipe, seed), device, on_state), on_step, should_stop)
+    return finish(train_stepwise(Candidate(graph, dataset, recipe, seed), device, on_state), on_step, should_stop)
 
 
-def training(
+def train_stepwise(
     candidate: Candidate, device: str = "cpu", on_state: OnState | None = None
 ) -> Generator[int, None, Training]:
     """A whole training; yields the number of steps done after each (on an accelerator: launched), returns the result.
@@ -178,7 +178,7 @@ def train_together(
     `on_step` gets the place of a candidate and its number of steps done, `should_stop` the place. Whatever exception a
     training ends with, `Stopped` included, stands in its place, and the others go on. What a callback raises ends all.
     """
-    runs = [training(candidate, device) for candidate in candidates]
+    runs = [train_stepwise(candidate, device) for candidate in candidates]
     return interleave(runs, on_step or (lambda place, step: None), should_stop or (lambda place: False))
 
 

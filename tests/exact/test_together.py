@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from consensus.exact import Candidate, Recipe, Stopped, train, train_together, training
+from consensus.exact import Candidate, Recipe, Stopped, train, train_stepwise, train_together
 from consensus.exact.engine import Engine
 from consensus.exact.step import TrainingData
 from consensus.spaces import InputShape
@@ -49,7 +49,7 @@ def test_neighbours_and_their_order_do_not_matter(rng):
 
 def test_no_interleaving_matters(rng):
     candidates = some(rng, 3)
-    runs, found = {place: training(candidate) for place, candidate in enumerate(candidates)}, {}
+    runs, found = {place: train_stepwise(candidate) for place, candidate in enumerate(candidates)}, {}
     while runs:
         place = rng.choice(sorted(runs))
         assert not torch.is_inference_mode_enabled()
@@ -89,7 +89,7 @@ def test_data_are_on_the_device_once_and_only_while_in_use(rng):
     candidate = some(rng, 1)[0]
     gc.collect()
     engine = Engine(candidate.graph, "cpu")
-    runs = [training(candidate) for _ in range(3)]
+    runs = [train_stepwise(candidate) for _ in range(3)]
     assert all(next(run) == 1 for run in runs)
     [data] = TrainingData._shared.values()
     assert TrainingData.of(candidate.dataset, engine) is data

@@ -247,8 +247,6 @@ def pool(values: Tensor, node: Node) -> Tensor:
     A new tensor. Large windows of floats go through the library's pools: comparisons cannot round, nor can sums of
     integers that stay exact.
     """
-    if node.kernel == node.stride == (1, 1):
-        return values.clone()
     padded, most = pad(values, node), node.kind == "max_pool"
     if values.is_floating_point() and max(node.kernel) > SMALL_WINDOW:
         planes = padded.permute(0, 3, 1, 2)
@@ -261,7 +259,8 @@ def pool(values: Tensor, node: Node) -> Tensor:
     rows, columns = (node.height - 1) * down + 1, (node.width - 1) * right + 1
     by_row = reduce(combine, (padded[:, row : row + rows : down] for row in range(node.kernel[0])))
     seen = (by_row[:, :, column : column + columns : right] for column in range(node.kernel[1]))
-    return reduce(combine, seen).contiguous()
+    out = reduce(combine, seen)
+    return out.clone(memory_format=torch.contiguous_format) if node.kernel == (1, 1) else out.contiguous()
 
 
 def averaged(sums: Tensor, node: Node, mean: tuple[int, int] | None) -> Tensor:

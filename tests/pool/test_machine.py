@@ -6,7 +6,7 @@ import dataclasses
 import random
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pool.errors import NoLease, ShareRefused
@@ -162,10 +162,11 @@ class World:
         self.paid.setdefault(epoch, reserved)
 
     def nothing_won(self):
-        if not self.tables:
+        over = [epoch for epoch in sorted(self.tables) if epoch < self.epoch]
+        if not over:
             return
-        epoch = self.rng.choice(sorted(self.tables))
-        if epoch not in self.paid:  # the node decides a round once: paid or void
+        epoch = self.rng.choice(over)
+        if epoch not in self.paid:  # the node decides a round once, when its epoch is over: paid or void
             self.pool.round_void(epoch)
             del self.tables[epoch]
 
@@ -194,6 +195,7 @@ class World:
 
 @settings(max_examples=25, deadline=None, print_blob=True)
 @given(st.integers(0, 2**32))
+@example(1529112)  # reveals of an epoch that was declared void while it lasted, which the node never does
 def test_whatever_happens(seed):
     world = World(seed)
     for _ in range(120):

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from consensus.spaces.graph import Graph
 
+QUICK_DRAWS = 8
+"""Random gene vectors that are tried as samples; a canonical one is as likely as any other, and found fast."""
+
 
 class InvalidGenotype(ValueError):
     """The bytes are no genotype of the space, or the network does not fit the input. The message is one sentence."""
@@ -67,6 +70,41 @@ class Space(ABC):
     @abstractmethod
     def distinct_count(self) -> int:
         """The exact number of canonical genotypes."""
+
+    @abstractmethod
+    def count(self, prefix: bytes) -> int:
+        """The exact number of canonical genotypes that start with `prefix`; 0 where none does."""
+
+    def children(self, prefix: bytes) -> dict[bytes, int]:
+        """The prefixes one gene longer that canonical genotypes start with, in order, each with its count."""
+        if len(prefix) >= len(self.gene_sizes):
+            return {}
+        longer = (prefix + bytes([gene]) for gene in range(self.gene_sizes[len(prefix)]))
+        return {child: count for child in longer if (count := self.count(child))}
+
+    def at(self, prefix: bytes, index: int) -> bytes:
+        """The canonical genotype at place `index`, from 0, of the sorted ones that start with `prefix`.
+
+        Raises IndexError where `index` is not below `count(prefix)`.
+        """
+        if not 0 <= index < self.count(prefix):
+            raise IndexError(f"{self.name} has {self.count(prefix)} genotypes under {prefix.hex()!r}, none at {index}.")
+        while len(prefix) < len(self.gene_sizes):
+            for child, count in self.children(prefix).items():
+                if index < count:
+                    prefix = child
+                    break
+                index -= count
+        return prefix
+
+    def sample_uniform(self, prefix: bytes, rng: random.Random) -> bytes:
+        """A canonical genotype that starts with `prefix`, each equally likely. Raises IndexError where none does."""
+        count = self.count(prefix)
+        for _ in range(QUICK_DRAWS if count else 0):
+            drawn = prefix + bytes(rng.randrange(size) for size in self.gene_sizes[len(prefix) :])
+            if self.canonical(drawn) == drawn:
+                return drawn
+        return self.at(prefix, rng.randrange(count or 1))
 
     def cost(self, genotype: bytes, shape: InputShape) -> Cost:
         """Parameters and multiply-accumulates on inputs of `shape`. Raises `InvalidGenotype`."""

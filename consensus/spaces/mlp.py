@@ -61,6 +61,21 @@ class MlpV1(Space):
         sequences: int = sum(kinds**depth for depth in range(MORE_LAYERS + 1))
         return len(WIDTHS) * sequences
 
+    def count(self, prefix: bytes) -> int:
+        """See `Space.count`."""
+        sizes = self.gene_sizes
+        if len(prefix) > len(sizes) or any(gene >= size for gene, size in zip(prefix, sizes, strict=False)):
+            return 0
+        blocks, widths = sizes[1], sizes[2]
+        rest = [sum(((blocks - 1) * widths) ** depth for depth in range(left + 1)) for left in range(MORE_LAYERS + 1)]
+        if not prefix:
+            return sizes[0] * rest[MORE_LAYERS]
+        for position in range(1, len(prefix), 2):
+            if not prefix[position]:
+                return 0 if any(prefix[position:]) else 1
+        left = MORE_LAYERS - len(prefix) // 2
+        return rest[left] if len(prefix) % 2 else widths * rest[left]
+
 
 def _layers(genotype: bytes) -> list[Layer]:
     return [Layer(genotype[start], genotype[start + 1]) for start in range(1, len(genotype), 2)]

@@ -13,6 +13,8 @@ names the other. 4,929 can be trained.
 from __future__ import annotations
 
 import random
+from collections import Counter
+from functools import lru_cache
 from typing import ClassVar
 
 from consensus.spaces.base import InputShape, InvalidGenotype, Space
@@ -40,6 +42,10 @@ class NB201V1(Space):
     def distinct_count(self) -> int:
         """6,466."""
         return len(classes().admitted)
+
+    def count(self, prefix: bytes) -> int:
+        """See `Space.count`."""
+        return _counts()[prefix]
 
     def sample(self, rng: random.Random) -> bytes:
         """A canonical genotype; each of the 6,466 is equally likely."""
@@ -89,6 +95,12 @@ class NB201V1(Space):
         node = build.nodes[last]
         last = build.pool("sum_pool", build.rectify(last), (node.height, node.width))
         return build.logits(last, shape.classes)
+
+
+@lru_cache(maxsize=1)
+def _counts() -> Counter[bytes]:
+    """How many canonical cells start with each prefix."""
+    return Counter(cell[:length] for cell in classes().admitted for length in range(len(EDGES) + 1))
 
 
 def _parse_node(text: str, target: int) -> bytes:

@@ -11,6 +11,7 @@ Widths end at 40 because 25 * 40 products is what a 5x5 convolution can sum exac
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 from consensus.spaces.base import InputShape, InvalidGenotype, Space
@@ -101,6 +102,45 @@ class StagesV1(Space):
                 full, partial = each, each * (MAX_DEPTH - 1)
             total += full + partial
         return len(STEM_KERNELS) * len(WIDTHS) * len(HEADS) * total
+
+    def count(self, prefix: bytes) -> int:
+        """See `Space.count`. The stages are counted from the last to the first; only a full one may be continued."""
+        sizes = self.gene_sizes
+        if len(prefix) > len(sizes) or any(gene >= size for gene, size in zip(prefix, sizes, strict=False)):
+            return 0
+        if len(prefix) <= STEM_GENES:
+            return math.prod(sizes[len(prefix) : STEM_GENES]) * self._lists(STAGES, None) * sizes[-1]
+        stages, heads = prefix[STEM_GENES : len(sizes) - 1], sizes[-1] if len(prefix) < len(sizes) else 1
+        before: Stage | None = None
+        for left in reversed(range(STAGES)):
+            genes, stages = stages[: len(STAGE_SIZES)], stages[len(STAGE_SIZES) :]
+            if genes and not genes[0]:
+                return heads if not any(genes + stages) else 0
+            if len(genes) < len(STAGE_SIZES):
+                return self._unfinished(genes, before, left) * heads
+            stage = Stage(*genes)
+            if before and before.depth < MAX_DEPTH and stage.continues(before):
+                return 0
+            before = stage
+        return heads
+
+    def _lists(self, stages: int, before: Stage | None) -> int:
+        """Canonical lists of up to `stages` stages after `before`. Which kind a partial one is of does not matter."""
+        first, kinds = 1, math.prod(self.gene_sizes[STEM_GENES + 1 : STEM_GENES + len(STAGE_SIZES)])
+        after_full = after_partial = 1
+        for _ in range(stages):
+            first = after_full + (MAX_DEPTH - 1) * after_partial
+            after_full, after_partial = 1 + kinds * first, 1 + (kinds - 1) * first
+        return after_partial if before and before.depth < MAX_DEPTH else after_full
+
+    def _unfinished(self, genes: bytes, before: Stage | None, left: int) -> int:
+        """Canonical lists whose next stage starts with `genes`, fewer than four, with `left` further stages."""
+        if not genes:
+            return self._lists(left + 1, before)
+        ways = math.prod(self.gene_sizes[STEM_GENES + len(genes) : STEM_GENES + len(STAGE_SIZES)])
+        if before and before.depth < MAX_DEPTH and (before.block, before.width)[: len(genes) - 1] == tuple(genes[1:3]):
+            ways -= 1  # the one that continues the stage before
+        return ways * self._lists(left, Stage(genes[0], 0, 0, 0))
 
 
 def _stages(genotype: bytes) -> list[Stage]:

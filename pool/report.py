@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pool.search import Archive
-from pool.views import LeaseView, MemberSummary, PaymentView, PoolSummary, RejectionView, ResultView
+from pool.views import LeaseView, MemberSummary, PaymentView, PoolSummary, RejectionView, ResultView, SubspaceView
 from pool.work import Candidate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def summary(pool: Pool) -> PoolSummary:
         results=len(archive) if archive is not None else 0,
         leases=len(pool.leases.live()),
         waiting_for_backup=sum(len(returned.genotypes) for returned in pool.leases.queue),
-        subspaces=len(archive.domain.prefixes) if archive is not None else 0,
+        subspaces=_subspaces(archive) if archive is not None else (),
         earned=earned,
         paid=paid,
         carried=earned - paid,
@@ -69,6 +69,12 @@ def member(pool: Pool, address: bytes) -> MemberSummary | None:
             RejectionView(r.at / 1000, r.share.hex(), r.genotype.hex(), r.code, r.reason) for r in rejections
         ),
     )
+
+
+def _subspaces(archive: Archive) -> tuple[SubspaceView, ...]:
+    leaves = archive.domain.partition.leaves.values()
+    views = [SubspaceView(leaf.prefix.hex(), leaf.size, len(leaf.results), leaf.best) for leaf in leaves]
+    return tuple(sorted(views, key=lambda view: view.prefix))
 
 
 def _payments(pool: Pool, address: bytes) -> tuple[PaymentView, ...]:

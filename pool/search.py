@@ -19,12 +19,11 @@ ATTEMPTS = 200
 
 
 class Archive:
-    """All results of one work. `starting_points` are the best genotypes that earlier epochs of the task left."""
+    """All results of one work; `domain` is its own. `starting_points` are the best genotypes that earlier epochs of the task left."""
 
     def __init__(self, domain: Domain, starting_points: tuple[bytes, ...] = ()) -> None:
         self.domain = domain
         self.starting_points = starting_points
-        self.coverage: Counter[bytes] = Counter()
         self._results: dict[bytes, Candidate] = {}
         self._ranks: dict[bytes, tuple[int, int, int]] = {}
         self._added = 0
@@ -37,6 +36,11 @@ class Archive:
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter(self._results.values())
+
+    @property
+    def coverage(self) -> Counter[bytes]:
+        """Number of results in each subspace."""
+        return Counter({prefix: len(leaf.results) for prefix, leaf in self.domain.partition.leaves.items()})
 
     def get(self, genotype: bytes) -> Candidate | None:
         """The result of an architecture, if there is one."""
@@ -51,13 +55,13 @@ class Archive:
         self._ranks[result.genotype] = (-result.validation_correct, macs, self._added)
         self._added += 1
         self._results[result.genotype] = result
-        self.coverage[self.domain.prefix(result.genotype)] += 1
+        self.domain.partition.add(result.genotype, result.validation_correct)
 
     def remove(self, genotype: bytes) -> None:
         """Forget a result that proved wrong, so that the architecture can be trained again."""
         if self._results.pop(genotype, None) is not None:
             del self._ranks[genotype]
-            self.coverage[self.domain.prefix(genotype)] -= 1
+            self.domain.partition.remove(genotype)
 
     def rank(self, genotype: bytes) -> tuple[int, int, int]:
         """Sorts results best first: more correct, fewer MACs, earlier."""
@@ -105,7 +109,7 @@ def _fresh(archive: Archive, taken: Collection[bytes], genotype: bytes | None, w
 
 @dataclass(frozen=True, slots=True)
 class RandomSearch(Strategy):
-    """Uniform over gene vectors, spread evenly over the subspaces."""
+    """Uniform over the architectures of a subspace, spread evenly over the subspaces."""
 
     name: ClassVar[str] = "random"
 
@@ -169,4 +173,4 @@ def _by_coverage(archive: Archive, taken: Collection[bytes], rng: random.Random)
     counts = archive.coverage + Counter(archive.domain.prefix(genotype) for genotype in taken)
     order = list(archive.domain.prefixes)
     rng.shuffle(order)
-    return sorted(order, key=lambda prefix: counts[prefix])
+    return sorted(order, key=lambda prefix: (archive.domain.barren(prefix), counts[prefix]))

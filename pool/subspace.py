@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 
 from consensus.spaces import InvalidGenotype, get_space
 from consensus.spaces.base import Cost
 from consensus.tasks import input_shape
 from consensus.types import TaskSpec
+from pool.partition import Partition
+
+LISTED = 64
+"""Subspaces of at most so many architectures are listed, and as many are drawn from larger ones, to see what is left."""
 
 
 class Domain:
-    """A task's search space under its limits. The prefix is as short as gives at least `least_subspaces` subspaces."""
+    """A task's search space under its limits, and how it is cut now: it belongs to the archive that fills it."""
 
     def __init__(self, spec: TaskSpec, least_subspaces: int = 8) -> None:
         self.space = get_space(spec.space)
         self.spec = spec
+        self.partition = Partition(self.space, least_subspaces)
         self._shape = input_shape(spec)
-        count = self.depth = 0
-        while count < least_subspaces and self.depth < len(self.space.gene_sizes):
-            count = max(1, count) * self.space.gene_sizes[self.depth]
-            self.depth += 1
-        sizes = self.space.gene_sizes[: self.depth]
-        self.prefixes = tuple(bytes(genes) for genes in itertools.product(*(range(size) for size in sizes)))
+        self._admitted: dict[bytes, int] = {}
+
+    @property
+    def prefixes(self) -> tuple[bytes, ...]:
+        """The subspaces."""
+        return tuple(self.partition.leaves)
 
     def prefix(self, genotype: bytes) -> bytes:
-        """The subspace that a genotype lies in."""
-        return genotype[: self.depth]
+        """The subspace that a canonical genotype lies in."""
+        return self.partition.find(genotype).prefix
+
+    def barren(self, prefix: bytes) -> bool:
+        """Whether a subspace seems to have nothing left to train. Certain for a small one, else judged by samples."""
+        leaf = self.partition.leaves[prefix]
+        if prefix not in self._admitted:
+            if leaf.size <= LISTED:
+                found = [self.space.at(prefix, index) for index in range(leaf.size)]
+            else:
+                rng = random.Random(prefix)
+                found = [self.space.sample_uniform(prefix, rng) for _ in range(LISTED)]
+            fit = sum(self.cost(genotype) is not None for genotype in found)
+            self._admitted[prefix] = leaf.size * fit // len(found)
+        return len(leaf.results) >= self._admitted[prefix]
 
     def cost(self, genotype: bytes) -> Cost | None:
         """Parameters and MACs of an architecture that the task admits, None where it does not."""
@@ -38,8 +55,6 @@ class Domain:
         fits = cost.parameters <= self.spec.max_parameters and cost.macs <= self.spec.max_macs
         return cost if fits else None
 
-    def sample(self, prefix: bytes, rng: random.Random) -> bytes | None:
-        """One try at a random canonical genotype of the subspace; None where canonicalising it led out of it."""
-        genes = bytes(rng.randrange(size) for size in self.space.gene_sizes[len(prefix) :])
-        genotype = self.space.canonical(prefix + genes)
-        return genotype if genotype.startswith(prefix) else None
+    def sample(self, prefix: bytes, rng: random.Random) -> bytes:
+        """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
+        return self.space.sample_uniform(prefix, rng)

@@ -18,6 +18,16 @@ class ResultView:
 
 
 @dataclass(frozen=True, slots=True)
+class SubspaceView:
+    """`size` architectures share the genotype prefix, `results` of them have a result, the best predicts `best`."""
+
+    prefix: str
+    size: int
+    results: int
+    best: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSummary:
     """The pool as a whole. `earned`, `paid`, `carried`, `reserved` are points; `closes` is Unix time in seconds."""
 
@@ -34,7 +44,7 @@ class PoolSummary:
     results: int
     leases: int
     waiting_for_backup: int
-    subspaces: int
+    subspaces: tuple[SubspaceView, ...]
     earned: int
     paid: int
     carried: int

@@ -106,6 +106,11 @@ class Space(ABC):
                 return drawn
         return self.at(prefix, rng.randrange(count or 1))
 
+    def _in_range(self, prefix: bytes) -> bool:
+        """Whether every gene of a prefix is within its range."""
+        sizes = self.gene_sizes
+        return len(prefix) <= len(sizes) and all(gene < size for gene, size in zip(prefix, sizes, strict=False))
+
     def cost(self, genotype: bytes, shape: InputShape) -> Cost:
         """Parameters and multiply-accumulates on inputs of `shape`. Raises `InvalidGenotype`."""
         return self.decode(genotype, shape).cost

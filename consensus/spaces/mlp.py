@@ -64,10 +64,12 @@ class MlpV1(Space):
     def count(self, prefix: bytes) -> int:
         """See `Space.count`."""
         sizes = self.gene_sizes
-        if len(prefix) > len(sizes) or any(gene >= size for gene, size in zip(prefix, sizes, strict=False)):
+        if not self._in_range(prefix):
             return 0
         blocks, widths = sizes[1], sizes[2]
-        rest = [sum(((blocks - 1) * widths) ** depth for depth in range(left + 1)) for left in range(MORE_LAYERS + 1)]
+        rest = [1]  # sequences of up to so many layers
+        for _ in range(MORE_LAYERS):
+            rest.append(1 + (blocks - 1) * widths * rest[-1])
         if not prefix:
             return sizes[0] * rest[MORE_LAYERS]
         for position in range(1, len(prefix), 2):

@@ -106,7 +106,7 @@ class StagesV1(Space):
     def count(self, prefix: bytes) -> int:
         """See `Space.count`. The stages are counted from the last to the first; only a full one may be continued."""
         sizes = self.gene_sizes
-        if len(prefix) > len(sizes) or any(gene >= size for gene, size in zip(prefix, sizes, strict=False)):
+        if not self._in_range(prefix):
             return 0
         if len(prefix) <= STEM_GENES:
             return math.prod(sizes[len(prefix) : STEM_GENES]) * self._lists(STAGES, None) * sizes[-1]

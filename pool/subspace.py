@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 from consensus.spaces import InvalidGenotype, get_space
@@ -13,6 +14,8 @@ from pool.partition import Partition
 LISTED = 64
 """Subspaces of at most so many architectures are listed, and as many are drawn from larger ones, to see what is left."""
 
+KEPT_COSTS = 1 << 14
+
 
 class Domain:
     """A task's search space under its limits, and how it is cut now: it belongs to the archive that fills it."""
@@ -23,6 +26,7 @@ class Domain:
         self.partition = Partition(self.space, least_subspaces)
         self._shape = input_shape(spec)
         self._admitted: dict[bytes, int] = {}
+        self._cost = functools.lru_cache(maxsize=KEPT_COSTS)(self._measure)
 
     @property
     def prefixes(self) -> tuple[bytes, ...]:
@@ -48,13 +52,16 @@ class Domain:
 
     def cost(self, genotype: bytes) -> Cost | None:
         """Parameters and MACs of an architecture that the task admits, None where it does not."""
+        return self._cost(genotype)
+
+    def sample(self, prefix: bytes, rng: random.Random) -> bytes:
+        """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
+        return self.space.sample_uniform(prefix, rng)
+
+    def _measure(self, genotype: bytes) -> Cost | None:
         try:
             cost = self.space.cost(genotype, self._shape)
         except InvalidGenotype:
             return None
         fits = cost.parameters <= self.spec.max_parameters and cost.macs <= self.spec.max_macs
         return cost if fits else None
-
-    def sample(self, prefix: bytes, rng: random.Random) -> bytes:
-        """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
-        return self.space.sample_uniform(prefix, rng)

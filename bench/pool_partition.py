@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
     repeats, results = (3, 4_000) if getattr(options, "quick", False) else (5, 40_000)
     return {
         "architectures": {name: space.count(b"") for name, space in SPACES.items()},
-        "uniform_samples_per_second": {name: _median(repeats, lambda n=name: _samples(n)) for name in SPACES},
+        "uniform_samples_per_second": {name: _median(repeats, functools.partial(_samples, name)) for name in SPACES},
         "results_per_second_through_partition": _median(repeats, lambda: _adds(results)),
         "results_per_second_through_archive": _median(repeats, lambda: _archived(results)),
         "detail": _detail(results // 10),

@@ -1,8 +1,8 @@
 """A search space cut into subspaces by genotype prefix; finer where the results show promise.
 
-The subspaces are the leaves of a tree: every canonical genotype starts with the prefix of exactly one of them, and their
-sizes, which are exact, add up to the space. The tree is a function of the results in their order, so that a pool that is
-rebuilt from its ledger has the same one.
+The subspaces are the leaves of a tree: every canonical genotype starts with the prefix of exactly one of them, and
+their sizes, which are exact, add up to the space. The tree is a function of the results in their order, so that a pool
+that is rebuilt from its ledger has the same one.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Subspace:
 
 
 class Partition:
-    """Starts with the largest leaves split until there are `least`, none over twice its part of the space; then is never
-    split to more than `most`.
+    """Starts with the largest leaves split until there are `least`, none over twice its part of the space; then it is
+    never split to more than `most`.
 
     Each time a leaf has `enough` more results, it is split if it holds at least as large a part of the best results as
     of all results. The best are a quarter of all, at most 64. Where there is no room, siblings that hold none of the

@@ -19,7 +19,10 @@ ATTEMPTS = 200
 
 
 class Archive:
-    """All results of one work; `domain` is its own. `starting_points` are the best genotypes that earlier epochs of the task left."""
+    """All results of one work; `domain` is its own.
+
+    `starting_points` are the best genotypes that earlier epochs of the task left.
+    """
 
     def __init__(self, domain: Domain, starting_points: tuple[bytes, ...] = ()) -> None:
         self.domain = domain

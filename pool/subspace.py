@@ -12,7 +12,7 @@ from consensus.types import TaskSpec
 from pool.partition import Partition
 
 LISTED = 64
-"""Subspaces of at most so many architectures are listed, and as many are drawn from larger ones, to see what is left."""
+"""Subspaces of at most so many architectures are listed, of larger ones as many are drawn, to see what is left."""
 
 KEPT_COSTS = 1 << 14
 

@@ -1,4 +1,4 @@
-"""The partition of a search space: every architecture in exactly one leaf, exact sizes, splits where results are good."""
+"""The partition of a search space: every architecture in exactly one leaf, exact sizes, splits at good results."""
 
 import random
 import time

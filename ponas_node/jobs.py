@@ -91,6 +91,16 @@ def check_dataset(fact_bytes: bytes, artifacts: str) -> int:
     return TRUE if fits else FALSE
 
 
+def supernet(spec_bytes: bytes, seed: bytes, artifacts: str) -> Generator[int, None, list[bytes]]:
+    """Genotypes that a supernet of the task ranks best, best first. Progress: steps done. Raises ValueError."""
+    from ponas_node.supernet.search import admitted, search, usual_budget
+
+    spec = TaskSpec.decode(spec_bytes)
+    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    ranking = yield from search(data, admitted(spec), int.from_bytes(seed[:8], "big"), usual_budget(spec))
+    return [ranked.cell for ranked in ranking]
+
+
 def warm_up(device: str) -> str:
     """Load torch and test the device; answers the device that will be used."""
     return _device(device)
@@ -141,5 +151,5 @@ def _recipe(spec: TaskSpec) -> Any:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (train, validate, score, warm_up, check_dataset, check_beacon, prove_beacon)
+    job.__name__: job for job in (train, validate, score, supernet, warm_up, check_dataset, check_beacon, prove_beacon)
 }

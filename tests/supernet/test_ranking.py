@@ -58,8 +58,8 @@ def test_its_ranking_correlates_with_exact_scores(one_thread):
     seed = 20260
     print("seed", seed)
     rng, data = random.Random(seed), digits()
-    cells = admitted(data.shape)
-    picked = rng.sample(cells, ARCHITECTURES)
+    cells = rng.sample(admitted(data.shape), 200)
+    picked = cells[:ARCHITECTURES]
     exact = np.zeros(ARCHITECTURES)
     for index, cell in enumerate(picked):
         graph = SPACE.decode(cell, data.shape)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Iterator
 
 from consensus.spaces import InvalidGenotype, get_space
 from consensus.spaces.base import Cost
 from consensus.tasks import input_shape
 from consensus.types import TaskSpec
-from pool.partition import Partition
+from pool.partition import Partition, Subspace
 
 LISTED = 64
 """Subspaces of at most so many architectures are listed, of larger ones as many are drawn, to see what is left."""
@@ -41,11 +42,10 @@ class Domain:
         """Whether a subspace seems to have nothing left to train. Certain for a small one, else judged by samples."""
         leaf = self.partition.leaves[prefix]
         if prefix not in self._admitted:
-            if leaf.size <= LISTED:
-                found = [self.space.at(prefix, index) for index in range(leaf.size)]
-            else:
-                rng = random.Random(prefix)
-                found = [self.space.sample_uniform(prefix, rng) for _ in range(LISTED)]
+            few = 8 * len(leaf.results) < leaf.size
+            if few and (leaf.results or any(self.cost(genotype) is not None for genotype in self._some(leaf))):
+                return False
+            found = list(self._some(leaf))
             fit = sum(self.cost(genotype) is not None for genotype in found)
             self._admitted[prefix] = leaf.size * fit // len(found)
         return len(leaf.results) >= self._admitted[prefix]
@@ -57,6 +57,13 @@ class Domain:
     def sample(self, prefix: bytes, rng: random.Random) -> bytes:
         """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
         return self.space.sample_uniform(prefix, rng)
+
+    def _some(self, leaf: Subspace) -> Iterator[bytes]:
+        """All architectures of a small subspace, or samples; the same every time."""
+        if leaf.size <= LISTED:
+            return (self.space.at(leaf.prefix, index) for index in range(leaf.size))
+        rng = random.Random(leaf.prefix)
+        return (self.space.sample_uniform(leaf.prefix, rng) for _ in range(LISTED))
 
     def _measure(self, genotype: bytes) -> Cost | None:
         try:

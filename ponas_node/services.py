@@ -79,7 +79,7 @@ class PoolService:
                 "shares": shares,
                 "earned": book.earned[address],
                 "paid": book.paid[address],
-                "banned": address in book.banned,
+                "banned": book.ban_of(address) is not None,
             }
             for address, shares in sorted(book.shares.items())
         ]

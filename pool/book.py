@@ -2,108 +2,159 @@
 
 A round is what one epoch's payout tables carry. Its points are reserved when the first table is made, paid once when
 a result of the epoch takes a seat, and carried over where none does. For every member, at any time:
-earned = paid + carried, where the reserved points are a part of what is carried.
+earned = paid + carried, where the reserved points are a part of what is carried. Points of a scheme's window are
+earned only when a round pays them.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from consensus.split import split
-from consensus.types import Payout
-from pool.records import Credit, Entry, PaidEntry, RefutedEntry, RoundEntry, ShareEntry, VoidEntry
+from pool.records import (
+    BanEntry,
+    Credit,
+    Entry,
+    PaidEntry,
+    RefutedEntry,
+    RoundEntry,
+    ShareEntry,
+    Terms,
+    TermsEntry,
+    VoidEntry,
+)
+from pool.schemes import Scheme, Scored, make_scheme
 
-FINDER_PARTS = 8
-"""One part in so many of a result's reward goes to its finder. Source: protocol section 9."""
-WEIGHT_MAX = 2**32 - 1
 KEPT = 64
 """Rounds and payments that are kept in memory; all of them stay in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What an epoch's tables carry. `window` are the points that it earns when it pays, empty once it has."""
+
+    credits: tuple[Credit, ...]
+    terms: Terms
+    window: Counter[bytes]
+
+    def reserved(self) -> Counter[bytes]:
+        """Earned points that the tables carry; window points are not earned yet."""
+        return Counter({credit.address: credit.points - self.window[credit.address] for credit in self.credits})
 
 
 class Book:
     """The state that the ledger's entries add up to. Changes only through `apply`."""
 
     def __init__(self) -> None:
+        self.terms = Terms()
+        self.scheme: Scheme = make_scheme(self.terms)
+        self.scored: Counter[bytes] = Counter()
         self.earned: Counter[bytes] = Counter()
         self.paid: Counter[bytes] = Counter()
         self.shares: Counter[bytes] = Counter()
-        self.rounds: dict[int, tuple[Credit, ...]] = {}
+        self.rounds: dict[int, Round] = {}
         self.results: set[bytes] = set()
         self.recent: deque[PaidEntry] = deque(maxlen=KEPT)
-        self.banned: set[bytes] = set()
-        self._decided: set[int] = set()
-        self._settled: set[int] = set()
+        self.refuted: dict[bytes, RefutedEntry] = {}
+        self.shut_out: dict[bytes, str] = {}
+        self.decided: set[int] = set()
+        self.settled: set[int] = set()
 
-    def apply(self, entry: Entry) -> None:
-        """Take over an entry of the ledger."""
+    def apply(self, number: int, entry: Entry) -> None:
+        """Take over entry `number` of the ledger."""
         if isinstance(entry, ShareEntry):
-            self.earned[entry.signed.share.address] += entry.points
-            self.shares[entry.signed.share.address] += 1
+            self._share(number, entry)
         elif isinstance(entry, RoundEntry):
-            self.rounds[entry.epoch] = entry.credits
-            self._decided.discard(entry.epoch)
-            for epoch in [epoch for epoch in self._decided if epoch < entry.epoch - KEPT]:
+            self.rounds[entry.epoch] = Round(entry.credits, entry.terms, self._window())
+            self.decided.discard(entry.epoch)
+            for epoch in [epoch for epoch in self.decided if epoch < entry.epoch - KEPT]:
                 self.rounds.pop(epoch, None)
         elif isinstance(entry, PaidEntry):
-            self.results.add(entry.result)
-            self.recent.append(entry)
-            self._settled.add(entry.epoch)
-            self._decided.add(entry.epoch)
-            for credit in entry.debits:
-                self.paid[credit.address] += credit.points
+            self._pay(entry)
         elif isinstance(entry, VoidEntry):
-            self._decided.add(entry.epoch)
+            self.decided.add(entry.epoch)
         elif isinstance(entry, RefutedEntry):
             self.earned[entry.member] -= entry.points
-            self.banned.add(entry.member)
+            self.refuted.setdefault(entry.member, entry)
+        elif isinstance(entry, TermsEntry):
+            self._change(entry.terms)
+        elif isinstance(entry, BanEntry):
+            if entry.banned:
+                self.shut_out[entry.member] = entry.reason
+            else:
+                self.shut_out.pop(entry.member, None)
 
     def carried(self, address: bytes) -> int:
         """Points that no seated result has paid yet; negative where more was paid than was earned in the end."""
         return self.earned[address] - self.paid[address]
 
     @property
-    def open_rounds(self) -> dict[int, tuple[Credit, ...]]:
+    def open_rounds(self) -> dict[int, Round]:
         """Rounds that are neither paid nor void, by epoch."""
-        return {epoch: credits for epoch, credits in self.rounds.items() if epoch not in self._decided}
+        return {epoch: found for epoch, found in self.rounds.items() if epoch not in self.decided}
 
     def reserved(self) -> Counter[bytes]:
-        """Points in open rounds: in payout tables that may still pay."""
+        """Earned points in open rounds: in payout tables that may still pay."""
         found: Counter[bytes] = Counter()
-        for credits in self.open_rounds.values():
-            for credit in credits:
-                found[credit.address] += credit.points
+        for open_round in self.open_rounds.values():
+            found.update(open_round.reserved())
         return found
 
+    def owed(self) -> Counter[bytes]:
+        """Points by member that a table made now would carry, had it room for everybody. None for the refuted."""
+        found = self._window()
+        found.update(self.earned)
+        found.subtract(self.paid)
+        found.subtract(self.reserved())
+        return Counter({
+            address: points for address, points in found.items() if points > 0 and address not in self.refuted
+        })  # fmt: skip
+
     def due(self, limit: int) -> tuple[Credit, ...]:
-        """The `limit` members with the most points that no table carries yet, most first."""
-        reserved = self.reserved()
-        members = [address for address in self.earned if address not in self.banned]
-        owed = [(self.carried(address) - reserved[address], address) for address in members]
-        ranked = sorted((-points, address) for points, address in owed if points > 0)
+        """The `limit` members with the most points that no table carries yet, most first; none below the minimum."""
+        owed = self.owed().items()
+        ranked = sorted((-points, address) for address, points in owed if points >= self.terms.minimum)
         return tuple(Credit(address, -negative) for negative, address in ranked[:limit])
+
+    def ban_of(self, address: bytes) -> str | None:
+        """Why a member gets no work and no points any more; None where it does."""
+        if address in self.refuted:
+            return f"a share of this member was refuted by replaying it: {self.refuted[address].reason}"
+        if address in self.shut_out:
+            return f"the operator banned this member: {self.shut_out[address]}"
+        return None
 
     def debits(self, epoch: int) -> tuple[Credit, ...]:
         """What a result of `epoch` pays off: the round's points for the first result, nothing for further ones.
 
         A round that was declared void and is paid after all is still debited: members then owe until they earn more.
         """
-        return () if epoch in self._settled else self.rounds.get(epoch, ())
+        return () if epoch in self.settled or epoch not in self.rounds else self.rounds[epoch].credits
 
+    def _window(self) -> Counter[bytes]:
+        points = self.scheme.window().items()
+        return Counter({address: count for address, count in points if address not in self.refuted})
 
-def table(credits: Sequence[Credit], finder: bytes | None, limit: int) -> tuple[Payout, ...]:
-    """Payout table: 7/8 by points and 1/8 to the finder; all by points where there is no finder.
+    def _share(self, number: int, entry: ShareEntry) -> None:
+        address = entry.signed.share.address
+        self.scored[address] += entry.points
+        self.shares[address] += 1
+        self.earned[address] += self.scheme.add(Scored(number, address, entry.points))
 
-    At most `limit` lines. Where no member has points the finder takes all; empty where there is no finder either.
-    """
-    total = sum(credit.points for credit in credits)
-    if not total:
-        return (Payout(finder, 1),) if finder is not None else ()
-    weights = {credit.address: credit.points for credit in credits[:limit]}
-    if finder is not None and (finder in weights or len(weights) < limit):
-        weights = {address: points * (FINDER_PARTS - 1) for address, points in weights.items()}
-        weights[finder] = weights.get(finder, 0) + total
-    if max(weights.values()) > WEIGHT_MAX:
-        scaled = split(WEIGHT_MAX, list(weights.values()))
-        weights = {address: max(1, weight) for address, weight in zip(weights, scaled, strict=True)}
-    return tuple(Payout(address, weight) for address, weight in weights.items())
+    def _pay(self, entry: PaidEntry) -> None:
+        found = self.rounds.get(entry.epoch)
+        if found is not None and entry.epoch not in self.settled:
+            self.earned.update(found.window)
+            self.rounds[entry.epoch] = Round(found.credits, found.terms, Counter())
+        for credit in entry.debits:
+            self.paid[credit.address] += credit.points
+        self.results.add(entry.result)
+        self.recent.append(entry)
+        self.settled.add(entry.epoch)
+        self.decided.add(entry.epoch)
+
+    def _change(self, terms: Terms) -> None:
+        """New terms. A window of another size takes over the shares; a window that is given up is earned whole."""
+        old, self.terms, self.scheme = self.scheme, terms, make_scheme(terms)
+        for work in old.works():
+            self.earned[work.address] += self.scheme.add(work)

@@ -1,50 +1,104 @@
-"""The pool's append-only ledger: numbered entries, from which everything that is owed can be recomputed."""
+"""The pool's append-only ledger: numbered entries, from which everything that is owed can be recomputed.
+
+A Merkle tree over the entries proves to a member that an entry is in it, and that nothing was taken back. Two kinds of
+index find entries without a scan: those about one member, and the general ones (subject b""), which concern everybody.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from chain.errors import BadEncoding
+from chain.hashing import EMPTY
 from pool.errors import PoolFault
-from pool.records import KIND, KINDS, Entry
+from pool.history import History
+from pool.records import KIND, KINDS, BanEntry, Entry, RefutedEntry, ShareEntry
 from pool.storage import Storage, Writes
 
 PREFIX = b"L"
-_MOST = 1 << 24
+HEAD = b"H"
+MOST_BYTES = 1 << 24
+_COUNT, _INDEX = b"n", b"i"
 
 
 class Ledger:
-    """Entries in order. An entry and what belongs to it go in one synced batch."""
+    """Entries in order. An entry, the tree, the indexes, and what else belongs to it go in one synced batch."""
 
     def __init__(self, storage: Storage) -> None:
+        """Raises PoolFault where the stored head is not that of the stored tree."""
         self._storage = storage
-        self._next = 0
+        self.history = History(storage, self.raw)
+        head = storage.get(HEAD) or bytes(8) + EMPTY
+        self._size, self.root = int.from_bytes(head[:8], "big"), head[8:]
+        if self.history.root(self._size) != self.root:
+            raise PoolFault("the root of the pool's ledger is not that of its entries")
 
     def __len__(self) -> int:
-        return self._next
+        return self._size
 
-    def replay(self) -> Iterator[Entry]:
-        """All entries. Raises PoolFault where one is missing or damaged."""
-        self._next = 0
-        for key, value in self._storage.iterate(PREFIX):
-            if key != _key(self._next):
-                raise PoolFault(f"the pool's ledger has no entry {self._next}")
-            self._next += 1
-            yield _decode(value, self._next - 1)
+    def append(self, entry: Entry, more: Writes | None = None) -> int:
+        """Write an entry, and the changes that belong to it, durably and at once. Answers its number."""
+        number, data = self._size, encode_entry(entry)
+        nodes, root = self.history.extend(number, data)
+        subject = subject_of(entry)
+        seen = self.count(subject)
+        index: Writes = [
+            (_INDEX + subject + seen.to_bytes(8, "big"), number.to_bytes(8, "big")),
+            (_COUNT + subject, (seen + 1).to_bytes(8, "big")),
+        ]
+        size = (number + 1).to_bytes(8, "big")
+        self._storage.write([(_key(number), data), *nodes, *index, (HEAD, size + root), *(more or [])])
+        self._size, self.root = number + 1, root
+        return number
 
-    def append(self, entry: Entry, more: Writes | None = None) -> None:
-        """Write an entry, and the changes that belong to it, durably and at once."""
-        data = bytes([KIND[type(entry)]]) + entry.encode()
-        self._storage.write([(_key(self._next), data), *(more or [])])
-        self._next += 1
+    def raw(self, number: int) -> bytes:
+        """Bytes of an entry. Raises PoolFault where it is missing."""
+        found = self._storage.get(_key(number))
+        if found is None:
+            raise PoolFault(f"the pool's ledger has no entry {number}")
+        return found
+
+    def entry(self, number: int) -> Entry:
+        """One entry. Raises PoolFault where it is missing or damaged."""
+        try:
+            return decode_entry(self.raw(number))
+        except BadEncoding as error:
+            raise PoolFault(f"entry {number} of the pool's ledger is damaged: {error}") from error
+
+    def replay(self, start: int = 0) -> Iterator[tuple[int, Entry]]:
+        """Entries from number `start` on. Raises PoolFault where one is missing or damaged."""
+        for number in range(start, self._size):
+            yield number, self.entry(number)
+
+    def count(self, subject: bytes) -> int:
+        """How many entries there are about a member (an address), or general ones (b"")."""
+        return int.from_bytes(self._storage.get(_COUNT + subject) or b"", "big")
+
+    def page(self, subject: bytes, before: int | None, limit: int) -> list[int]:
+        """Numbers of at most `limit` entries of `subject`, latest first, from its `before`-th one down."""
+        end = self.count(subject) if before is None else min(before, self.count(subject))
+        found = [self._storage.get(_INDEX + subject + i.to_bytes(8, "big")) for i in range(max(0, end - limit), end)]
+        return [int.from_bytes(number or b"", "big") for number in reversed(found)]
+
+
+def subject_of(entry: Entry) -> bytes:
+    """Address of the member that an entry is about; empty for a general one."""
+    if isinstance(entry, ShareEntry):
+        return entry.signed.share.address
+    return entry.member if isinstance(entry, RefutedEntry | BanEntry) else b""
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """An entry as the ledger keeps it: one byte for its kind, then the record."""
+    return bytes([KIND[type(entry)]]) + entry.encode()
+
+
+def decode_entry(data: bytes) -> Entry:
+    """Parse an entry. Raises BadEncoding."""
+    if not data or data[0] >= len(KINDS):
+        raise BadEncoding("no kind of ledger entry")
+    return KINDS[data[0]].decode(data[1:], MOST_BYTES)
 
 
 def _key(number: int) -> bytes:
     return PREFIX + number.to_bytes(8, "big")
-
-
-def _decode(value: bytes, number: int) -> Entry:
-    try:
-        return KINDS[value[0]].decode(value[1:], _MOST)
-    except (BadEncoding, IndexError) as error:
-        raise PoolFault(f"entry {number} of the pool's ledger is damaged: {error}") from error

@@ -7,16 +7,19 @@ method returns, and a new `Pool` over the same storage continues where the last 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from chain.keys import address_of
 from consensus.types import Payout
-from pool import checks, report
-from pool.book import Book, table
+from pool import checks, report, snapshot
+from pool.book import Book
 from pool.errors import NoLease, PoolFault, ShareRefused
 from pool.leases import Held, Lease, LeaseBook
 from pool.ledger import Ledger
+from pool.payouts import lines, table
 from pool.records import (
+    BanEntry,
     Entry,
     PaidEntry,
     RefutedEntry,
@@ -24,12 +27,15 @@ from pool.records import (
     Share,
     ShareEntry,
     SignedShare,
+    Terms,
+    TermsEntry,
     VoidEntry,
     WorkEntry,
     WorkRecord,
     milliseconds,
 )
 from pool.rejections import RejectionLog
+from pool.schemes import check_terms
 from pool.search import Archive, Evolution, Strategy
 from pool.storage import Storage
 from pool.subspace import Domain
@@ -54,6 +60,8 @@ class PoolSettings:
     starting_points: int = 16
     works_kept: int = 8
     strategy: Strategy = field(default_factory=Evolution)
+    terms: Terms = field(default_factory=Terms)
+    snapshot_entries: int = 10_000  # so many entries of the ledger lie at most between snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,7 @@ class Pool:
     """See the module. Members are named by their 20-byte address, their machines by `worker`, a name of their own."""
 
     def __init__(self, storage: Storage, settings: PoolSettings, rng: random.Random) -> None:
-        """Rebuild the state from `storage`. Raises PoolFault where that is damaged."""
+        """Rebuild the state from `storage`. Raises PoolFault where that is damaged, ValueError for impossible terms."""
         self.settings = settings
         self.work: Work | None = None
         self.leasing = False
@@ -77,12 +85,19 @@ class Pool:
         self.leases = LeaseBook(storage, settings.silence_seconds)
         self.rejections = RejectionLog(storage)
         self.seen: dict[tuple[bytes, bytes], float] = {}
+        self.rejected: Counter[str] = Counter()  # by code, since the start
+        self.ledger = Ledger(storage)
         self._rng = rng
-        self._ledger = Ledger(storage)
+        self._storage = storage
         self._heritage: dict[bytes, tuple[bytes, ...]] = {}
-        for entry in self._ledger.replay():
-            self._apply(entry)
+        self._numbers: dict[bytes, dict[bytes, int]] = {}  # ledger entries of results, by work and genotype
+        self._saved = self._restore()
+        for number, entry in self.ledger.replay(self._saved):
+            self._apply(number, entry)
         self.leases.load(result.genotype for result in self.archive or ())
+        if self.book.terms != settings.terms:
+            check_terms(settings.terms)
+            self._append(TermsEntry(settings.terms))
 
     @property
     def archive(self) -> Archive | None:
@@ -167,6 +182,8 @@ class Pool:
         """Let time pass. Returns the leases that expired; their genotypes wait for another worker."""
         for key in [key for key, at in self.seen.items() if at < now - 10 * self.settings.silence_seconds]:
             del self.seen[key]
+        if len(self.ledger) - self._saved >= self.settings.snapshot_entries:
+            self.save_snapshot()
         return self.leases.expire(now)
 
     # --- shares
@@ -208,14 +225,43 @@ class Pool:
         self.leases.close(share.genotype)
         return Accepted(share.id, points)
 
+    # --- the operator's hand
+
+    def ban(self, member: bytes, reason: str, now: float) -> None:
+        """Shut a member out, for a reason that it can read. What it is owed stays owed."""
+        self._append(BanEntry(milliseconds(now), member, True, reason[:500]))
+
+    def unban(self, member: bytes, now: float) -> bool:
+        """Let a banned member in again; False where the operator had not banned it."""
+        known = member in self.book.shut_out
+        if known:
+            self._append(BanEntry(milliseconds(now), member, False, ""))
+        return known
+
+    def save_snapshot(self) -> None:
+        """Keep the state as it is, so that a start need not replay the ledger up to here."""
+        archives = tuple(
+            snapshot.ArchiveState(
+                WorkRecord.of(work),
+                archive.starting_points,
+                tuple(self._numbers[id][result.genotype] for result in archive),
+            )
+            for id, (work, archive) in self.archives.items()
+        )
+        heritage = tuple(snapshot.Heritage(task, genotypes) for task, genotypes in self._heritage.items())
+        size, book = len(self.ledger), snapshot.state_of(self.book)
+        snapshot.save(self._storage, snapshot.Snapshot(size, self.ledger.root, book, archives, heritage))
+        self._saved = size
+
     # --- payout tables
 
     def payouts(self, limit: int) -> tuple[Payout, ...]:
         """What a table made now would carry, by points alone. A preview: it reserves nothing."""
-        return table(self.book.due(limit), None, limit)
+        terms = self.book.terms
+        return table(self.book.due(lines(limit, terms)), None, limit, terms)
 
     def payouts_for(self, candidate: Candidate, limit: int) -> tuple[Payout, ...]:
-        """The payout table for the reveal of `candidate`, at most `limit` lines; 1/8 of it is the finder's.
+        """The payout table for the reveal of `candidate`, at most `limit` lines; 1/8 of it is the finder's, less the fee.
 
         The first call of an epoch fixes and reserves the points that all tables of the epoch carry; what does not
         fit is carried over. The same call gives the same table, also after a restart. Raises PoolFault where
@@ -223,8 +269,10 @@ class Pool:
         """
         epoch = self._epoch_of(candidate)
         if epoch not in self.book.rounds:
-            self._append(RoundEntry(epoch, self.book.due(max(1, limit - 1))))
-        return table(self.book.rounds[epoch], candidate.finder, limit)
+            terms = self.book.terms
+            self._append(RoundEntry(epoch, self.book.due(lines(limit, terms)), terms, *self.book.scheme.since))
+        fixed = self.book.rounds[epoch]
+        return table(fixed.credits, candidate.finder, limit, fixed.terms)
 
     def table_paid(self, result_id: bytes, epoch: int, payouts: tuple[Payout, ...]) -> None:
         """The result took a seat, deep enough in the chain to stay: settle its epoch's points, once. Idempotent."""
@@ -257,8 +305,9 @@ class Pool:
         return self.work, self.archive
 
     def _check_place(self, member: bytes) -> None:
-        if member in self.book.banned:
-            raise NoLease("a share of this member was refuted by replaying it; it gets no work", "banned", 3600.0)
+        reason = self.book.ban_of(member)
+        if reason is not None:
+            raise NoLease(reason, "banned", 3600.0)
 
     def _check_hoarding(self, member: bytes, mine: int) -> None:
         if mine >= self.settings.leases_per_worker:
@@ -287,8 +336,9 @@ class Pool:
     def _standing(self, signed: SignedShare) -> Accepted | None:
         """Whether this very result is in the ledger. Raises ShareRefused where it cannot be added."""
         share = signed.share
-        if share.address in self.book.banned:
-            raise ShareRefused("an earlier share of this member was refuted", "banned")
+        reason = self.book.ban_of(share.address)
+        if reason is not None:
+            raise ShareRefused(reason, "banned")
         for work, archive in reversed(self.archives.values()):
             known = archive.get(share.genotype) if (work.epoch, work.task) == (share.epoch, share.task) else None
             if known is None:
@@ -308,6 +358,7 @@ class Pool:
 
     def _keep(self, share: Share, refused: ShareRefused, now: float) -> None:
         reason = str(refused)[:500]
+        self.rejected[refused.code] += 1
         self.rejections.add(share.address, milliseconds(now), share.id, share.genotype, refused.code, reason)
 
     def _epoch_of(self, candidate: Candidate) -> int:
@@ -317,27 +368,51 @@ class Pool:
                 return work.epoch
         raise PoolFault(f"the pool has no result {candidate.genotype.hex()} with these leaves")
 
-    def _append(self, entry: Entry, more: list[tuple[bytes, bytes | None]] | None = None) -> None:
-        self._ledger.append(entry, more)
-        self._apply(entry)
+    def _restore(self) -> int:
+        """Take over the stored snapshot; answers how many entries of the ledger it stands for."""
+        found = snapshot.load(self._storage, self.ledger)
+        if found is None:
+            return 0
+        self.book = snapshot.book_of(found.book)
+        self._heritage = {heritage.task: heritage.genotypes for heritage in found.heritage}
+        for state in found.archives:
+            self.work = state.work.work
+            domain = Domain(self.work.spec, self.settings.least_subspaces)
+            self.archives[self.work.id] = self.work, Archive(domain, state.starting_points)
+            for number in state.entries:
+                entry = self.ledger.entry(number)
+                if not isinstance(entry, ShareEntry):
+                    raise PoolFault(f"entry {number} of the pool's ledger is no share")
+                self._add(number, entry)
+        return found.size
 
-    def _apply(self, entry: Entry) -> None:
+    def _append(self, entry: Entry, more: list[tuple[bytes, bytes | None]] | None = None) -> None:
+        self._apply(self.ledger.append(entry, more), entry)
+
+    def _apply(self, number: int, entry: Entry) -> None:
         """Take over an entry of the ledger; the only way in which archives and points change."""
-        self.book.apply(entry)
+        self.book.apply(number, entry)
         if isinstance(entry, WorkEntry):
             self._begin(entry.work.work)
-        elif isinstance(entry, ShareEntry) and self.work is not None and self.archive is not None:
-            share = entry.signed.share
-            self.archive.add(
-                Candidate(
-                    share.genotype, share.leaves, share.model, share.model_bytes, share.validation_correct,
-                    self.work.validation_samples, share.address,
-                )
-            )  # fmt: skip
+        elif isinstance(entry, ShareEntry):
+            self._add(number, entry)
         elif isinstance(entry, RefutedEntry):
             for _, archive in self.archives.values():
                 for result in [result for result in archive if result.finder == entry.member]:
                     archive.remove(result.genotype)
+
+    def _add(self, number: int, entry: ShareEntry) -> None:
+        """A result of the current work, from entry `number`."""
+        share = entry.signed.share
+        if self.work is None or self.archive is None or share.genotype in self.archive:
+            return
+        self._numbers.setdefault(self.work.id, {})[share.genotype] = number
+        self.archive.add(
+            Candidate(
+                share.genotype, share.leaves, share.model, share.model_bytes, share.validation_correct,
+                self.work.validation_samples, share.address,
+            )
+        )  # fmt: skip
 
     def _begin(self, work: Work) -> None:
         if self.work is not None and self.archive is not None and self.work.id != work.id:
@@ -349,4 +424,6 @@ class Pool:
         self.archives[work.id] = (work, archive)
         self.work = work
         while len(self.archives) > self.settings.works_kept:
-            del self.archives[next(iter(self.archives))]
+            oldest = next(iter(self.archives))
+            del self.archives[oldest]
+            self._numbers.pop(oldest, None)

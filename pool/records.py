@@ -129,6 +129,22 @@ class Credit(Record):
 
 
 Credits = Annotated[tuple[Credit, ...], Size(0, 1 << 16)]
+FEE_UNIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Terms(Record):
+    """How the pool divides what it wins.
+
+    `window` is PPLNS's window in points, `fee` the operator's part of every table in 1/10,000, and `minimum` the
+    fewest points for a line of a table: members with fewer are carried over.
+    """
+
+    scheme: Annotated[str, Size(1, 32)] = "proportional"
+    window: Points = 0
+    fee: Annotated[int, Range(0, FEE_UNIT // 2)] = 0
+    operator: Address = bytes(20)
+    minimum: Annotated[int, Range(1, 2**53)] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +166,16 @@ class ShareEntry(Record):
 
 @dataclass(frozen=True, slots=True)
 class RoundEntry(Record):
-    """Ledger: the payout tables of `epoch` carry these points, which are reserved until the round is decided."""
+    """Ledger: the payout tables of `epoch` carry these points, which are reserved until the round is decided.
+
+    Under PPLNS the window begins with ledger entry `since`, of whose points the first `cut` lie outside.
+    """
 
     epoch: U64
     credits: Credits
+    terms: Terms
+    since: U64
+    cut: Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +206,25 @@ class RefutedEntry(Record):
     reason: Annotated[str, Size(0, 500)]
 
 
-Entry = WorkEntry | ShareEntry | RoundEntry | PaidEntry | VoidEntry | RefutedEntry
-KINDS: tuple[type[Entry], ...] = (WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry)
+@dataclass(frozen=True, slots=True)
+class TermsEntry(Record):
+    """Ledger: these terms hold from here on."""
+
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class BanEntry(Record):
+    """Ledger: the operator shuts a member out, or lets it in again. What the member is owed stays owed."""
+
+    at: U64
+    member: Address
+    banned: bool
+    reason: Annotated[str, Size(0, 500)]
+
+
+Entry = WorkEntry | ShareEntry | RoundEntry | PaidEntry | VoidEntry | RefutedEntry | TermsEntry | BanEntry
+KINDS: tuple[type[Entry], ...] = (
+    WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry, TermsEntry, BanEntry,
+)  # fmt: skip
 KIND: dict[type[Entry], U8] = {cls: number for number, cls in enumerate(KINDS)}

@@ -53,7 +53,8 @@ def member(pool: Pool, address: bytes) -> MemberSummary | None:
     best = min(mine, key=lambda result: archive.rank(result.genotype)) if archive is not None and mine else None
     return MemberSummary(
         address=address.hex(),
-        banned=address in book.banned,
+        banned=book.ban_of(address) is not None,
+        ban_reason=book.ban_of(address),
         shares=book.shares[address],
         earned=book.earned[address],
         paid=book.paid[address],

@@ -90,6 +90,7 @@ class MemberSummary:
 
     address: str
     banned: bool
+    ban_reason: str | None
     shares: int
     earned: int
     paid: int

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.split import split
-from pool.book import FINDER_PARTS, table
 from pool.errors import PoolFault
-from pool.records import Credit
+from pool.payouts import FINDER_PARTS, table
+from pool.records import Credit, Terms
 from pool.storage import MemoryStorage
 from pool.work import Candidate
 from tests.pool.kit import NOW, key, make_pool, make_work, submit
@@ -22,7 +22,7 @@ credits = st.lists(st.integers(1, 2**40), min_size=1, max_size=6).map(
 
 @given(credits, st.integers(0, 5), st.integers(0, 10**9))
 def test_a_table_pays_seven_eighths_by_points_and_one_to_the_finder(lines, finder, reward):
-    found = table(lines, MEMBERS[finder], len(lines) + 1)
+    found = table(lines, MEMBERS[finder], len(lines) + 1, Terms())
     total, points = sum(line.weight for line in found), sum(line.points for line in lines)
     by_address = {line.address: line.weight for line in found}
     for address in MEMBERS:
@@ -37,10 +37,10 @@ def test_a_table_pays_seven_eighths_by_points_and_one_to_the_finder(lines, finde
 
 
 def test_tables_of_nobody_and_of_the_finder_alone():
-    assert table((), None, 5) == ()
-    assert [(line.address, line.weight) for line in table((), MEMBERS[0], 5)] == [(MEMBERS[0], 1)]
+    assert table((), None, 5, Terms()) == ()
+    assert [(line.address, line.weight) for line in table((), MEMBERS[0], 5, Terms())] == [(MEMBERS[0], 1)]
     one = (Credit(MEMBERS[0], 10),)
-    assert [line.address for line in table(one, MEMBERS[1], 1)] == [MEMBERS[0]]
+    assert [line.address for line in table(one, MEMBERS[1], 1, Terms())] == [MEMBERS[0]]
 
 
 def pool_of(scores):

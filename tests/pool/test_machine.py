@@ -19,7 +19,7 @@ LIMIT = 3
 
 
 def restarted(storage: MemoryStorage) -> Pool:
-    return make_pool(storage, silence_seconds=20, lease_seconds=50)
+    return make_pool(storage, silence_seconds=20, lease_seconds=50, snapshot_entries=7)
 
 
 def snapshot(pool: Pool) -> object:
@@ -138,7 +138,7 @@ class World:
         assert all(1 <= line.weight < 2**32 for line in table)
         known = self.tables.setdefault(self.epoch, {})
         assert known.setdefault(candidate.genotype, table) == table
-        credits = {credit.address: credit.points for credit in self.pool.book.rounds[self.epoch]}
+        credits = {credit.address: credit.points for credit in self.pool.book.rounds[self.epoch].credits}
         total = sum(line.weight for line in table)
         for line in table:
             base = credits.get(line.address, 0) * 7
@@ -157,7 +157,7 @@ class World:
         for _ in range(2):
             self.pool.table_paid(result, epoch, table)
         grown = sum(self.pool.book.paid.values()) - before
-        reserved = sum(credit.points for credit in self.pool.book.rounds[epoch])
+        reserved = sum(credit.points for credit in self.pool.book.rounds[epoch].credits)
         assert grown == (0 if epoch in self.paid else reserved)
         self.paid.setdefault(epoch, reserved)
 

@@ -155,6 +155,10 @@ class Book:
 
     def _change(self, terms: Terms) -> None:
         """New terms. A window of another size takes over the shares; a window that is given up is earned whole."""
-        old, self.terms, self.scheme = self.scheme, terms, make_scheme(terms)
-        for work in old.works():
-            self.earned[work.address] += self.scheme.add(work)
+        window, works = self._window(), self.scheme.works()
+        self.terms, self.scheme = terms, make_scheme(terms)
+        if terms.window:
+            for work in works:
+                self.scheme.add(work)
+        else:
+            self.earned.update(window)

@@ -12,6 +12,7 @@ from chain.encoding import U8, U32, U64, Hash, PublicKey, Range, Record, Signatu
 from chain.errors import BadEncoding
 from chain.hashing import digest
 from consensus.types import Genotype
+from pool.heads import SignedHead
 from pool.records import Points, SignedShare, WorkRecord
 
 VERSION = 1
@@ -170,6 +171,7 @@ LIMITS: dict[type[Record], Limit] = {
     ShareAccepted: Limit(SMALL, 100, 100),
     ShareRejected: Limit(4 * SMALL, 100, 100),
     Problem: Limit(4 * SMALL, 100, 100),
+    SignedHead: Limit(SMALL, 100, 100),
 }
 TYPES: tuple[type[Record], ...] = tuple(LIMITS)
 FROM_MEMBER = frozenset({LeaseRequest, Progress, Release, ShareUpload})

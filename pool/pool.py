@@ -97,7 +97,7 @@ class Pool:
         self.leases.load(result.genotype for result in self.archive or ())
         if self.book.terms != settings.terms:
             check_terms(settings.terms)
-            self._append(TermsEntry(settings.terms))
+            self._append(TermsEntry(settings.terms, *self.book.scheme.since))
 
     @property
     def archive(self) -> Archive | None:

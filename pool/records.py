@@ -208,9 +208,11 @@ class RefutedEntry(Record):
 
 @dataclass(frozen=True, slots=True)
 class TermsEntry(Record):
-    """Ledger: these terms hold from here on."""
+    """Ledger: these terms hold from here on. The window before begins as in a round; given up, it is earned whole."""
 
     terms: Terms
+    since: U64
+    cut: Points
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ from typing import NamedTuple
 from pool.records import Terms
 
 
+EMPTY = (1 << 63, 0)
+"""Where an empty window begins: behind all shares."""
+
+
 class Scored(NamedTuple):
     """The points of one share: its number in the ledger, its member."""
 
@@ -56,7 +60,7 @@ class Proportional(Scheme):
     @property
     def since(self) -> tuple[int, int]:
         """See `Scheme`."""
-        return 0, 0
+        return EMPTY
 
     def works(self) -> Iterable[Scored]:
         """See `Scheme`."""
@@ -99,7 +103,7 @@ class Pplns(Scheme):
     @property
     def since(self) -> tuple[int, int]:
         """See `Scheme`."""
-        return (self._works[0].number, max(0, self._sum - self._size)) if self._works else (0, 0)
+        return (self._works[0].number, max(0, self._sum - self._size)) if self._works else EMPTY
 
     def works(self) -> Iterable[Scored]:
         """See `Scheme`."""

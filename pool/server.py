@@ -11,8 +11,9 @@ from aiohttp import web
 
 from chain.keys import PrivateKey
 from pool import messages
+from pool.heads import SignedHead, sign_head
 from pool.pool import Accepted, Pool
-from pool.records import SignedShare
+from pool.records import SignedShare, milliseconds
 from pool.session import Session, Unavailable
 from pool.work import Work
 
@@ -49,6 +50,7 @@ class PoolServer:
         self._hosts: Counter[str] = Counter()
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._head: SignedHead | None = None
         self._announced: tuple[Work | None, bool] = (None, False)
 
     def routes(self) -> list[web.RouteDef]:
@@ -75,6 +77,14 @@ class PoolServer:
             for session in self._sessions:
                 if session.member:
                     self._spawn(session.announce())
+
+    def head(self) -> SignedHead:
+        """The head of the ledger, signed once for every size."""
+        ledger = self.pool.ledger
+        if self._head is None or self._head.size != len(ledger):
+            at = milliseconds(self.clock())
+            self._head = sign_head(self.key, self.pool.settings.network, len(ledger), ledger.root, at)
+        return self._head
 
     async def judge(self, signed: SignedShare, model: bytes) -> Accepted:
         """Measure a share's model, store it, and credit the share. Raises ShareRefused, or Unavailable."""

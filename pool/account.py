@@ -1,0 +1,144 @@
+"""What a member is owed, recomputed from the ledger's entries about it and the general ones: the member's own sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pool.payouts import lines
+from pool.records import (
+    Credit,
+    Entry,
+    PaidEntry,
+    RefutedEntry,
+    RoundEntry,
+    ShareEntry,
+    Terms,
+    TermsEntry,
+    VoidEntry,
+    WorkEntry,
+)
+from pool.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRound:
+    """A round as it concerns one member: its line, and the window points that the round earns when it pays."""
+
+    entry: RoundEntry
+    credit: int
+    window: int
+
+
+@dataclass(slots=True)
+class Account:
+    """Sums of `member`, an address. `limit` is the most lines of a table on this network.
+
+    `problems` says, in sentences, where the ledger gives the member less than its own entries owe it.
+    """
+
+    member: bytes
+    limit: int
+    scored: int = 0
+    earned: int = 0
+    paid: int = 0
+    terms: Terms = field(default_factory=Terms)
+    refuted: str | None = None
+    shares: dict[bytes, tuple[int, ShareEntry]] = field(default_factory=dict)
+    rounds: dict[int, OwnRound] = field(default_factory=dict)
+    payments: list[PaidEntry] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _works: dict[tuple[int, bytes], Work] = field(default_factory=dict)
+    _points: list[tuple[int, int]] = field(default_factory=list)  # ledger number and points of own shares
+    _open: set[int] = field(default_factory=set)
+    _settled: set[int] = field(default_factory=set)
+
+    def replay(self, entries: Iterable[tuple[int, Entry]]) -> None:
+        """Take over entries by number, lowest first."""
+        for number, entry in entries:
+            self._apply(number, entry)
+
+    @property
+    def carried(self) -> int:
+        """Earned points that no seated result has paid."""
+        return self.earned - self.paid
+
+    @property
+    def reserved(self) -> int:
+        """Earned points in open rounds."""
+        return sum(self.rounds[epoch].credit - self.rounds[epoch].window for epoch in self._open if self._listed(epoch))
+
+    def _apply(self, number: int, entry: Entry) -> None:
+        if isinstance(entry, WorkEntry):
+            self._works[entry.work.epoch, entry.work.task] = entry.work.work
+        elif isinstance(entry, ShareEntry):
+            self._share(number, entry)
+        elif isinstance(entry, RoundEntry):
+            self._round(number, entry)
+        elif isinstance(entry, PaidEntry):
+            self._pay(number, entry)
+        elif isinstance(entry, VoidEntry):
+            self._open.discard(entry.epoch)
+        elif isinstance(entry, TermsEntry):
+            if self.terms.window and not entry.terms.window:
+                self.earned += self._window(entry.since, entry.cut)
+            self.terms = entry.terms
+        elif isinstance(entry, RefutedEntry) and entry.member == self.member:
+            self.earned -= entry.points
+            self.refuted = entry.reason
+
+    def _share(self, number: int, entry: ShareEntry) -> None:
+        share = entry.signed.share
+        work = self._works.get((share.epoch, share.task))
+        points = entry.points if work is None else work.points(share.validation_correct)
+        if work is None:
+            self.problems.append(f"entry {number}: the ledger has no work for the share, epoch {share.epoch}")
+        elif entry.points < points:
+            self.problems.append(f"entry {number}: the share earned {entry.points} points, not the {points} due to it")
+        self.shares[share.id] = number, entry
+        self.scored += points
+        self._points.append((number, points))
+        if not self.terms.window:
+            self.earned += points
+
+    def _round(self, number: int, entry: RoundEntry) -> None:
+        given = _of(entry.credits, self.member)
+        window = self._window(entry.since, entry.cut) if entry.terms.window and self.refuted is None else 0
+        owed = 0 if self.refuted is not None else window + self.carried - self.reserved
+        where = f"entry {number}, round of epoch {entry.epoch}"
+        if entry.terms != self.terms:
+            self.problems.append(f"{where}: its terms are not those that were announced")
+        if owed >= self.terms.minimum and given < owed and not (given == 0 and self._full(entry, owed)):
+            self.problems.append(f"{where}: it carries {given} points for this member, who is owed {owed}")
+        self.rounds[entry.epoch] = OwnRound(entry, given, window)
+        self._open.add(entry.epoch)
+
+    def _full(self, entry: RoundEntry, owed: int) -> bool:
+        """Whether members who are owed as much fill the table."""
+        return len(entry.credits) >= lines(self.limit, entry.terms) and all(
+            credit.points >= owed for credit in entry.credits
+        )
+
+    def _pay(self, number: int, entry: PaidEntry) -> None:
+        debit, known = _of(entry.debits, self.member), self.rounds.get(entry.epoch)
+        due = known.credit if known is not None and entry.epoch not in self._settled else 0
+        if debit > due:
+            self.problems.append(f"entry {number}: {debit} points count as paid by epoch {entry.epoch}, not {due}")
+        if known is not None and entry.epoch not in self._settled:
+            self.earned += known.window
+            self.rounds[entry.epoch] = OwnRound(known.entry, known.credit, 0)
+        self.paid += min(debit, due)
+        self.payments.append(entry)
+        self._settled.add(entry.epoch)
+        self._open.discard(entry.epoch)
+
+    def _window(self, since: int, cut: int) -> int:
+        found = sum(points for number, points in self._points if number >= since)
+        return found - (cut if any(number == since for number, _ in self._points) else 0)
+
+    def _listed(self, epoch: int) -> bool:
+        return self.rounds[epoch].credit > 0
+
+
+def _of(credits: Iterable[Credit], member: bytes) -> int:
+    return sum(credit.points for credit in credits if credit.address == member)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ponas_node.pool_config import PoolOptions
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
@@ -19,6 +21,7 @@ class NodeConfig:
     advertise: str | None = None
     device: str = "cpu"
     pool: bool = False
+    pool_options: PoolOptions = PoolOptions()
     prover_delay: int = 0  # slots to wait for somebody else's beacon before proving it here; negative: never prove
     solo: bool = False
     nice: int = 10  # niceness of training processes

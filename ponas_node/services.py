@@ -16,6 +16,8 @@ from consensus.types import Payout
 from ponas_node.competitor import Competitor
 from ponas_node.miner.executor import TrainingExecutor
 from ponas_node.miner.solo import SoloSearch
+from ponas_node.pool_admin import PoolAdmin
+from ponas_node.pool_api import PoolApi, members_json, terms_json
 from ponas_node.worker import Worker
 from pool.pool import Pool, PoolSettings
 from pool.server import PoolServer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _VALIDATION_SECONDS = 60.0
+_LISTED = 100  # members that the summary lists; /v1/pool/members has all of them, page by page
 _LEAST_SILENCE, _MOST_SILENCE = 15.0, 60.0  # seconds without progress after which a lease goes to a backup miner
 
 
@@ -37,12 +40,16 @@ class PoolService:
         self._node = node
         self._key = key
         self._worker = Worker("pool-validator")
-        consensus = node.genesis.consensus
+        consensus, options = node.genesis.consensus, node.config.pool_options
         window = consensus.commit_close * consensus.slot_milliseconds / 1000
         settings = PoolSettings(
             network=node.network,
             max_model_bytes=consensus.max_model_bytes,
             silence_seconds=max(_LEAST_SILENCE, min(_MOST_SILENCE, window / 4)),
+            lease_size=options.lease_size,
+            lease_seconds=options.lease_seconds,
+            snapshot_entries=options.snapshot_entries,
+            terms=options.terms(key.address),
         )
         storage = NamespaceStorage(node.store.namespace(b"pool"))
         self.pool = Pool(storage, settings, random.Random(secrets.randbits(256)))
@@ -54,47 +61,61 @@ class PoolService:
             key=key,
         )
         self.competitor = Competitor(node, key, self._candidates, self.pool.payouts_for)
+        self.admin = PoolAdmin(self.pool, node.config.data / "pool.sock", node.now, consensus.payout_entries)
         self._tasks: list[asyncio.Task[None]] = []
-        node.extra_routes.extend(self.server.routes())
+        self._preview: tuple[int, tuple[Payout, ...]] = (-1, ())
+        node.extra_routes.extend([*self.server.routes(), *PoolApi(self.pool).routes()])
         node.tip_listeners.append(self._follow)
 
     async def start(self) -> None:
         """Serve members and compete."""
         await self.server.start()
+        await self.admin.start()
         self._tasks = [asyncio.create_task(_feed(self._node, self.server.set_work))]
         self._node.spawn(self.competitor.run())
 
     async def stop(self) -> None:
         """Stop serving."""
         await _cancel(self._tasks)
+        await self.admin.stop()
         await self.server.stop()
+        try:
+            self.pool.save_snapshot()
+        except Exception:  # a full disk must not keep the node from closing its database
+            log.exception("the pool could not save a snapshot; the next start replays more of the ledger")
         await self._worker.stop()
 
     def summary(self) -> dict[str, Any]:
         """For /v1/pool."""
-        book = self.pool.book
-        members = [
-            {
-                "address": address_text(address),
-                "shares": shares,
-                "earned": book.earned[address],
-                "paid": book.paid[address],
-                "banned": book.ban_of(address) is not None,
-            }
-            for address, shares in sorted(book.shares.items())
-        ]
-        preview = self.pool.payouts(self._node.genesis.consensus.payout_entries)
+        head = self.server.head()
         return {
             **dataclasses.asdict(self.pool.summary()),
             "address": address_text(self._key.address),
-            "member_list": members,
-            "next_table": [{"address": address_text(line.address), "weight": line.weight} for line in preview],
+            "public_key": self._key.public.hex(),
+            "terms": terms_json(self.pool),
+            "ledger": {"size": head.size, "root": head.root.hex(), "at": head.at / 1000, "head": head.encode().hex()},
+            "rejected": dict(self.pool.rejected),
+            "member_list": members_json(self.pool, b"", _LISTED),
+            "next_table": [{"address": address_text(line.address), "weight": line.weight} for line in self._next()],
         }
 
     def member(self, address: bytes) -> dict[str, Any] | None:
         """For /v1/pool/members/{address}."""
         found = self.pool.member(address)
-        return None if found is None else {**dataclasses.asdict(found), "address": address_text(address)}
+        if found is None:
+            return None
+        lines = self._next()
+        place = next((i for i, line in enumerate(lines) if line.address == address), None)
+        total = sum(line.weight for line in lines)
+        next_line = None if place is None else {"place": place + 1, "weight": lines[place].weight, "total": total}
+        return {**dataclasses.asdict(found), "address": address_text(address), "next_table": next_line}
+
+    def _next(self) -> tuple[Payout, ...]:
+        """What a table made now would carry, worked out once for every state of the ledger."""
+        size = len(self.pool.ledger)
+        if self._preview[0] != size:
+            self._preview = size, self.pool.payouts(self._node.genesis.consensus.payout_entries)
+        return self._preview[1]
 
     def _candidates(self, work: Work, limit: int) -> list[Candidate]:
         return list(self.pool.candidates(limit)) if self.pool.work == work else []

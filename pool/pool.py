@@ -260,6 +260,13 @@ class Pool:
         terms = self.book.terms
         return table(self.book.due(lines(limit, terms)), None, limit, terms)
 
+    def preview(self, terms: Terms, limit: int) -> tuple[Payout, ...]:
+        """What the next table would carry by points if `terms` held from now on. Changes nothing."""
+        book = snapshot.book_of(snapshot.state_of(self.book))
+        if terms != book.terms:
+            book.apply(len(self.ledger), TermsEntry(terms, *book.scheme.since))
+        return table(book.due(lines(limit, terms)), None, limit, terms)
+
     def payouts_for(self, candidate: Candidate, limit: int) -> tuple[Payout, ...]:
         """The payout table for the reveal of `candidate`, at most `limit` lines; 1/8 of it is the finder's, less the fee.
 

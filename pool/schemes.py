@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from pool.records import Terms
 
-
 EMPTY = (1 << 63, 0)
 """Where an empty window begins: behind all shares."""
 

@@ -64,7 +64,9 @@ def limit_rate(limits: ApiLimits, clock: Callable[[], float] = time.monotonic) -
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         path = request.path
         dear = (
-            request.method == "POST" or path.endswith(("/model", "/picture.svg")) or path.startswith("/v1/artifacts/")
+            request.method == "POST"
+            or path.endswith(("/model", "/picture.svg", "/shares"))
+            or path.startswith(("/v1/artifacts/", "/v1/pool/ledger"))
         )
         wait = limiter.take(request.remote or "", _DEAR if dear else 1.0)
         if wait:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
@@ -28,6 +30,19 @@ _HELP = {
     "epoch_commits": "Commits of the epoch that is open at the tip.",
     "epoch_reveals": "Results revealed in the epoch that is open at the tip.",
     "reorgs_total": "Reorganisations since the node started.",
+}
+_POOL = {
+    "members": "Members with a share in the pool's ledger.",
+    "members_seen": "Members seen of late.",
+    "shares": "Shares in the pool's ledger.",
+    "results": "Verified results of the current search.",
+    "leases": "Live leases.",
+    "waiting_for_backup": "Architectures that wait for another member.",
+    "earned": "Points earned by members.",
+    "paid": "Points paid to members.",
+    "carried": "Points carried over.",
+    "reserved": "Points in payout tables that may still pay.",
+    "disputes": "Disputes about shares that are open.",
 }
 
 
@@ -59,12 +74,28 @@ def metrics_text(view: NodeView) -> str:
     ]
     for name, value in values.items():
         lines += _metric(name, value)
+    lines += _pool(view.pool_summary())
     return "\n".join(lines) + "\n"
 
 
-def _metric(name: str, value: float) -> list[str]:
+def _pool(summary: Mapping[str, Any] | None) -> list[str]:
+    """The pool that the node runs, if it runs one; its names begin with `ponas_pool_`."""
+    if summary is None:
+        return []
+    lines = [
+        line for name, what in _POOL.items() if name in summary for line in _metric(f"pool_{name}", summary[name], what)
+    ]
+    refused = summary.get("rejected")
+    if isinstance(refused, Mapping):
+        name = f"{_PREFIX}pool_shares_rejected_total"
+        lines += [f"# HELP {name} Shares rejected since the node started, by code.", f"# TYPE {name} counter"]
+        lines += [f'{name}{{code="{_label(code)}"}} {count}' for code, count in sorted(refused.items())]
+    return lines
+
+
+def _metric(name: str, value: float, text: str = "") -> list[str]:
     kind = "counter" if name.endswith("_total") else "gauge"
-    text = _HELP.get(name, name.removesuffix("_total").replace("_", " ").capitalize() + ", as the node counts it.")
+    text = text or _HELP.get(name, name.removesuffix("_total").replace("_", " ").capitalize() + ", as the node counts it.")
     return [f"# HELP {_PREFIX}{name} {text}", f"# TYPE {_PREFIX}{name} {kind}", f"{_PREFIX}{name} {_number(value)}"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from chain.keys import PrivateKey
@@ -11,11 +12,13 @@ from consensus.genesis import Genesis
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.options import Subparsers, add_command, add_passphrase, unlock
 from ponas_node.config import NodeConfig
+from ponas_node.pool_config import BadPoolConfig, PoolOptions, pool_options
 
 DEFAULT_P2P, DEFAULT_API = 8644, 8645
 EXAMPLES = """\
   ponas node --genesis genesis.json --data ~/.ponas --peer 203.0.113.5:8644
   ponas node --genesis genesis.json --data ~/.ponas --peer 203.0.113.5:8644 --wallet my.json --pool
+  ponas node --genesis genesis.json --wallet my.json --pool --payout-scheme pplns --window-points 2000000 --fee-bps 100
 """
 
 
@@ -33,7 +36,20 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("--wallet", metavar="FILE", type=Path, help="wallet whose seats this node mints for")
     add_passphrase(parser)
     parser.add_argument("--pool", action="store_true", help="run a mining pool on the API port (needs --wallet)")
+    add_pool_options(parser)
     parser.set_defaults(run=run)
+
+
+def add_pool_options(parser: argparse.ArgumentParser) -> None:
+    """The choices of a pool's operator. What is not given comes from --pool-config, or is the default."""
+    group = parser.add_argument_group("pool", "for --pool; the same names with _ for - go into --pool-config")
+    add = group.add_argument
+    add("--pool-config", metavar="FILE", type=Path, help="the pool's options in TOML, such as fee_bps = 100")
+    add("--payout-scheme", metavar="NAME", help="proportional (default), or pplns: by the last points of work")
+    add("--window-points", metavar="N", type=int, help="pplns: how many points of work a table pays")
+    add("--fee-bps", metavar="N", type=int, help="the operator's part of every payout table, in 1/10,000 (default: 0)")
+    add("--fee-address", metavar="ADDRESS", help="who gets the fee (default: the pool's wallet)")
+    add("--minimum-points", metavar="N", type=int, help="fewest points for a line of a table; less is carried over")
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +104,18 @@ def run(arguments: argparse.Namespace) -> int:
     genesis = read_genesis(arguments.genesis)
     key = unlock(arguments) if arguments.wallet is not None else None
     config = node_config(arguments, "pool" if arguments.pool else "node", pool=arguments.pool)
+    if arguments.pool:
+        config = replace(config, pool_options=_pool_options(arguments))
     return start(config, genesis, key, arguments.verbose)
+
+
+def _pool_options(arguments: argparse.Namespace) -> PoolOptions:
+    names = ("payout_scheme", "window_points", "fee_bps", "fee_address", "minimum_points")
+    given = {name: getattr(arguments, name) for name in names}
+    try:
+        return pool_options(arguments.pool_config, given)
+    except BadPoolConfig as error:
+        raise UserError(str(error), USAGE) from error
 
 
 def start(config: NodeConfig, genesis: Genesis, key: PrivateKey | None, verbose: bool) -> int:

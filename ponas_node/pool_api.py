@@ -1,0 +1,175 @@
+"""HTTP endpoints of a pool's ledger: entries with proofs, page by page, so that members can check what they are owed."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from chain.keys import address_text, parse_address
+from ponas_node.api.errors import ApiError, not_found
+from ponas_node.api.limits import LARGEST_PAGE
+from ponas_node.api.parameters import page_size, parse_number, path_address, query_number
+from ponas_node.api.render import plain
+from pool.ledger import Ledger, decode_entry
+from pool.pool import Pool
+from pool.records import BanEntry, RefutedEntry, ShareEntry
+
+_MOST_BYTES = 1 << 20  # of entries in one page, beyond its first entry
+Json = dict[str, Any]
+
+
+class PoolApi:
+    """Read-only; every request costs at most a page of entries and their proofs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes for the node's API."""
+        return [
+            web.get("/v1/pool/members", self.members),
+            web.get("/v1/pool/members/{address}/shares", self.shares),
+            web.get("/v1/pool/ledger", self.general),
+            web.get("/v1/pool/ledger/entries", self.entries),
+            web.get("/v1/pool/ledger/consistency", self.consistency),
+            web.get("/v1/pool/ledger/{number}/proof", self.proof),
+        ]
+
+    async def members(self, request: web.Request) -> web.Response:
+        """GET /v1/pool/members: by address, those behind `after` if that is given."""
+        text, size = request.query.get("after"), page_size(request)
+        try:
+            after = b"" if text is None else parse_address(text)
+        except ValueError as error:
+            raise ApiError(400, "bad_address", f"after: {error}.") from error
+        return web.json_response({"members": members_json(self._pool, after, size)})
+
+    async def shares(self, request: web.Request) -> web.Response:
+        """GET /v1/pool/members/{address}/shares: the ledger's entries about a member, and its latest rejections."""
+        address = path_address(request)
+        if not self._pool.ledger.count(address) and self._pool.member(address) is None:
+            raise not_found("unknown_member", "The pool has no member with this address.")
+        rejections = [] if "before" in request.query else self._pool.rejections.of(address)
+        return web.json_response({
+            "address": address_text(address),
+            **self._page(request, address),
+            "rejected": [
+                {
+                    "state": "rejected", "at": found.at / 1000, "share": found.share.hex(),
+                    "genotype": found.genotype.hex(), "code": found.code, "reason": found.reason,
+                }
+                for found in rejections
+            ],
+        })  # fmt: skip
+
+    async def general(self, request: web.Request) -> web.Response:
+        """GET /v1/pool/ledger: the entries that concern everybody: works, rounds, payments, terms."""
+        return web.json_response(self._page(request, b""))
+
+    async def entries(self, request: web.Request) -> web.Response:
+        """GET /v1/pool/ledger/entries: all entries from number `from` on, without proofs."""
+        ledger, first = self._pool.ledger, query_number(request, "from") or 0
+        numbers = range(min(first, len(ledger)), min(first + page_size(request), len(ledger)))
+        found = [{"number": number, "entry": data.hex()} for number, data in _bounded(ledger, numbers)]
+        return web.json_response({"size": len(ledger), "entries": found})
+
+    async def proof(self, request: web.Request) -> web.Response:
+        """GET /v1/pool/ledger/{number}/proof: an entry, and its path to the root over the first `size` entries."""
+        ledger, size = self._pool.ledger, self._size(request, "size")
+        number = parse_number(request.match_info["number"], "A number of an entry")
+        if number >= size:
+            raise not_found("unknown_entry", f"The ledger has {size} entries there, numbered from 0.")
+        return web.json_response({"size": size, **self._entry_json(number, ledger.raw(number), size)})
+
+    async def consistency(self, request: web.Request) -> web.Response:
+        """GET /v1/pool/ledger/consistency: that the first `to` entries begin with the first `from` ones."""
+        second = self._size(request, "to")
+        first = query_number(request, "from") or 0
+        if not 1 <= first <= second:
+            raise ApiError(400, "bad_size", f"from must be from 1 to {second}.")
+        path = self._pool.ledger.history.consistency(first, second)
+        return web.json_response({"from": first, "to": second, "path": [node.hex() for node in path]})
+
+    def _size(self, request: web.Request, name: str) -> int:
+        size, most = query_number(request, name), len(self._pool.ledger)
+        if size is None:
+            return most
+        if not 1 <= size <= most:
+            raise ApiError(400, "bad_size", f"{name} must be from 1 to {most}, the size of the ledger.")
+        return size
+
+    def _page(self, request: web.Request, subject: bytes) -> Json:
+        ledger, before, limit = self._pool.ledger, query_number(request, "before"), page_size(request)
+        size, end = self._size(request, "size"), ledger.count(subject)
+        end = end if before is None else min(before, end)
+        sent = list(_bounded(ledger, ledger.page(subject, end, limit)))
+        return {
+            "size": size,
+            "entries": [self._entry_json(number, data, size) for number, data in sent if number < size],
+            "next": max(0, end - len(sent)),
+        }
+
+    def _entry_json(self, number: int, data: bytes, size: int) -> Json:
+        path = self._pool.ledger.history.inclusion(number, size)
+        return {
+            "number": number,
+            **self._meaning(data),
+            "entry": data.hex(),
+            "path": [node.hex() for node in path],
+        }
+
+    def _meaning(self, data: bytes) -> Json:
+        """An entry for people: its kind, and of a share its state, points and score."""
+        entry = decode_entry(data)
+        kind = type(entry).__name__.removesuffix("Entry").lower()
+        if isinstance(entry, RefutedEntry | BanEntry):
+            return {"kind": kind, "at": entry.at / 1000, "reason": entry.reason}
+        if not isinstance(entry, ShareEntry):
+            return {"kind": kind, "epoch": getattr(entry, "epoch", None)}
+        share = entry.signed.share
+        refuted = self._pool.book.refuted.get(share.address)
+        false = refuted is not None and refuted.share == share.model
+        return {
+            "kind": kind, "state": "refuted" if false else "accepted", "at": entry.at / 1000, "epoch": share.epoch,
+            "task": share.task.hex(), "share": share.id.hex(), "genotype": share.genotype.hex(),
+            "validation_correct": share.validation_correct, "points": entry.points,
+            "reason": refuted.reason if refuted is not None and false else None,
+        }  # fmt: skip
+
+
+def members_json(pool: Pool, after: bytes, limit: int) -> list[Json]:
+    """At most `limit` members in order of their addresses."""
+    book = pool.book
+    found = heapq.nsmallest(min(limit, LARGEST_PAGE), (address for address in book.shares if address > after))
+    return [
+        {
+            "address": address_text(address),
+            "shares": book.shares[address],
+            "scored": book.scored[address],
+            "earned": book.earned[address],
+            "paid": book.paid[address],
+            "banned": book.ban_of(address) is not None,
+            "ban_reason": book.ban_of(address),
+        }
+        for address in found
+    ]
+
+
+def terms_json(pool: Pool) -> Json:
+    """The payout terms for members."""
+    terms = pool.book.terms
+    return {**plain(terms), "operator": address_text(terms.operator) if terms.fee else None}
+
+
+def _bounded(ledger: Ledger, numbers: Iterable[int]) -> Iterable[tuple[int, bytes]]:
+    """Entries until a page is full; at least one where there is any."""
+    total = 0
+    for number in numbers:
+        data = ledger.raw(number)
+        total += len(data)
+        if total > _MOST_BYTES and total > len(data):
+            return
+        yield number, data

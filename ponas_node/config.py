@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ponas_node.pool_config import PoolOptions
@@ -21,7 +21,7 @@ class NodeConfig:
     advertise: str | None = None
     device: str = "cpu"
     pool: bool = False
-    pool_options: PoolOptions = PoolOptions()
+    pool_options: PoolOptions = field(default_factory=PoolOptions)
     prover_delay: int = 0  # slots to wait for somebody else's beacon before proving it here; negative: never prove
     solo: bool = False
     nice: int = 10  # niceness of training processes

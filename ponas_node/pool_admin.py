@@ -1,4 +1,4 @@
-"""The operator's door to a running pool: a Unix socket in the data directory, open to nobody but the node's own user."""
+"""The operator's door to a running pool: a Unix socket in the data directory, for the node's own user only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from chain.keys import address_text, parse_address
+from chain.keys import address_text
 from ponas_node.api.errors import ApiError, answer_errors
 from ponas_node.api.limits import LIMITS, ApiLimits
 from ponas_node.api.parameters import json_body, page_size, path_address
-from ponas_node.pool_api import members_json, terms_json
+from ponas_node.pool_api import after_address, members_json, terms_json
 from ponas_node.pool_config import BadPoolConfig, pool_options
 from pool.pool import Pool
 
@@ -75,9 +75,7 @@ class PoolAdmin:
         return web.json_response({**found, "terms": terms_json(self._pool), "ledger": ledger, "rejected": rejected})
 
     async def _members(self, request: web.Request) -> web.Response:
-        after = request.query.get("after")
-        start = b"" if after is None else parse_address(after)
-        return web.json_response({"members": members_json(self._pool, start, page_size(request))})
+        return web.json_response({"members": members_json(self._pool, after_address(request), page_size(request))})
 
     async def _preview(self, request: web.Request) -> web.Response:
         """The next table, as it is or under other terms: a dry run, which changes nothing."""

@@ -1,4 +1,4 @@
-"""HTTP endpoints of a pool's ledger: entries with proofs, page by page, so that members can check what they are owed."""
+"""HTTP endpoints of a pool's ledger: entries with proofs, page by page, so that members can check their credit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from chain.keys import address_text, parse_address
-from ponas_node.api.errors import ApiError, not_found
+from chain.keys import BadAddress, address_text, parse_address
+from ponas_node.api.errors import ApiError, not_found, sentence
 from ponas_node.api.limits import LARGEST_PAGE
 from ponas_node.api.parameters import page_size, parse_number, path_address, query_number
 from ponas_node.api.render import plain
@@ -40,12 +40,7 @@ class PoolApi:
 
     async def members(self, request: web.Request) -> web.Response:
         """GET /v1/pool/members: by address, those behind `after` if that is given."""
-        text, size = request.query.get("after"), page_size(request)
-        try:
-            after = b"" if text is None else parse_address(text)
-        except ValueError as error:
-            raise ApiError(400, "bad_address", f"after: {error}.") from error
-        return web.json_response({"members": members_json(self._pool, after, size)})
+        return web.json_response({"members": members_json(self._pool, after_address(request), page_size(request))})
 
     async def shares(self, request: web.Request) -> web.Response:
         """GET /v1/pool/members/{address}/shares: the ledger's entries about a member, and its latest rejections."""
@@ -138,6 +133,15 @@ class PoolApi:
             "validation_correct": share.validation_correct, "points": entry.points,
             "reason": refuted.reason if refuted is not None and false else None,
         }  # fmt: skip
+
+
+def after_address(request: web.Request) -> bytes:
+    """The address `after` in the query; empty where there is none."""
+    text = request.query.get("after")
+    try:
+        return b"" if text is None else parse_address(text)
+    except BadAddress as error:
+        raise ApiError(400, "bad_address", sentence(f"after: {error}")) from error
 
 
 def members_json(pool: Pool, after: bytes, limit: int) -> list[Json]:

@@ -1,4 +1,4 @@
-"""Signed heads: the pool's word on the size and the root of its ledger. Two that contradict each other prove a fraud."""
+"""Signed heads: the pool's word on the size and the root of its ledger. Two that contradict prove a fraud."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ class Pool:
         return table(book.due(lines(limit, terms)), None, limit, terms)
 
     def payouts_for(self, candidate: Candidate, limit: int) -> tuple[Payout, ...]:
-        """The payout table for the reveal of `candidate`, at most `limit` lines; 1/8 of it is the finder's, less the fee.
+        """The payout table for the reveal of `candidate`, at most `limit` lines; 1/8 is the finder's, less the fee.
 
         The first call of an epoch fixes and reserves the points that all tables of the epoch carry; what does not
         fit is carried over. The same call gives the same table, also after a restart. Raises PoolFault where
@@ -277,7 +277,8 @@ class Pool:
         epoch = self._epoch_of(candidate)
         if epoch not in self.book.rounds:
             terms = self.book.terms
-            self._append(RoundEntry(epoch, self.book.due(lines(limit, terms)), terms, *self.book.scheme.since))
+            credits = self.book.due(lines(limit, terms))
+            self._append(RoundEntry(epoch, credits, terms, *self.book.scheme.since))
         fixed = self.book.rounds[epoch]
         return table(fixed.credits, candidate.finder, limit, fixed.terms)
 

@@ -95,7 +95,9 @@ def _pool(summary: Mapping[str, Any] | None) -> list[str]:
 
 def _metric(name: str, value: float, text: str = "") -> list[str]:
     kind = "counter" if name.endswith("_total") else "gauge"
-    text = text or _HELP.get(name, name.removesuffix("_total").replace("_", " ").capitalize() + ", as the node counts it.")
+    text = text or _HELP.get(
+        name, name.removesuffix("_total").replace("_", " ").capitalize() + ", as the node counts it."
+    )
     return [f"# HELP {_PREFIX}{name} {text}", f"# TYPE {_PREFIX}{name} {kind}", f"{_PREFIX}{name} {_number(value)}"]
 
 

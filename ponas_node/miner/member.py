@@ -21,7 +21,9 @@ from ponas_node.artifacts import ArtifactStore
 from ponas_node.miner.executor import Trained, TrainingExecutor, TrainingFailed
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
 from ponas_node.miner.outbox import Outbox
+from ponas_node.miner.receipts import Receipts
 from ponas_node.miner.state import MinerState
+from pool.heads import SignedHead
 from pool.messages import (
     Announce,
     LeaseDenied,
@@ -68,6 +70,8 @@ class PoolMember:
         self._worker = _worker_name(data)
         self._artifacts = ArtifactStore(data / "artifacts")
         self._outbox = Outbox(data / "outbox")
+        self._promises = data / "receipts"
+        self._receipts: Receipts | None = None
         self._backoff = backoff
         self._link: PoolLink | None = None
         self._network = b""
@@ -113,6 +117,7 @@ class PoolMember:
 
     async def _converse(self, link: PoolLink) -> None:
         self._network = link.hello.network
+        self._receipts = Receipts(self._promises, link.hello.pool)
         self.state.trouble = ""
         self.state.pool = address_text(address_of(link.hello.pool))
         self.state.connected = True
@@ -145,6 +150,10 @@ class PoolMember:
             _resolve(self._answers.pop(message.share, None), message)
         elif isinstance(message, LeaseLost):
             self._lost.add(message.lease)
+        elif isinstance(message, SignedHead) and self._receipts is not None:
+            wrong = self._receipts.take(message)
+            if wrong is not None:
+                self.state.say(f"do not trust this pool: {wrong}; run `ponas pool check`", warn=True)
         elif isinstance(message, Problem):
             self.state.trouble = f"{message.reason} ({message.code})"
             self.state.say(f"the pool says: {self.state.trouble}", warn=True)
@@ -197,6 +206,8 @@ class PoolMember:
             self.state.rejected[answer.code] += 1
             self.state.say(f"share {share.id.hex()[:12]} rejected: {answer.reason} ({answer.code})", warn=True)
         elif isinstance(answer, ShareAccepted):
+            if self._receipts is not None:
+                self._receipts.add(share.id, answer.points)
             self.state.accepted += 1
             self.state.points += answer.points
             self.state.say(f"share {share.id.hex()[:12]} accepted: {answer.points} points")

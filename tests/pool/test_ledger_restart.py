@@ -120,7 +120,7 @@ def test_a_snapshot_that_does_not_belong_here_is_not_used(damage, caplog):
 
 
 def test_indexes_find_what_a_scan_finds():
-    pool, storage, _ = live(11, 200)
+    _, storage, _ = live(11, 200)
     entries = [decode_entry(value) for _, value in storage.iterate(PREFIX)]
     ledger = Ledger(storage)
     for member in MEMBERS:

@@ -1,0 +1,394 @@
+"""A member's check of its pool over HTTP: an honest pool passes, and every kind of lie is found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+from aiohttp import web
+
+from chain.keys import address_text
+from ponas_node.api.errors import answer_errors
+from ponas_node.api.limits import LIMITS, ApiLimits
+from ponas_node.cli.main import main
+from ponas_node.client import NodeClient
+from ponas_node.miner.receipts import Receipts
+from ponas_node.pool_admin import AdminError, PoolAdmin, ask_pool
+from ponas_node.pool_api import PoolApi
+from ponas_node.pool_check import CheckFailed, check, rejections
+from ponas_node.testnet import genesis as testnet
+from ponas_node.wallet import create_wallet
+from pool.errors import NoLease, ShareRefused
+from pool.heads import sign_head
+from pool.pool import Pool
+from pool.records import Terms
+from pool.storage import MemoryStorage
+from tests.pool.kit import MAX_MODEL, NOW, key, make_settings, make_share, make_work
+
+ME, OTHER, POOL = key(1), key(2), key(99)
+GENESIS = testnet.testnet_genesis(0, bootstrap=(POOL.public,), funded=())
+LIMIT = GENESIS.consensus.payout_entries
+
+
+class Site:
+    """A pool's API, and the chain's, with a place for lies: `lie` gets every answer before it is sent."""
+
+    def __init__(self, terms: Terms = Terms()) -> None:  # noqa: B008
+        settings = make_settings(terms=terms)
+        import dataclasses
+        import random
+
+        self.pool = Pool(MemoryStorage(), dataclasses.replace(settings, network=GENESIS.network), random.Random(1))
+        self.results: dict[str, dict] = {}
+        self.lie = lambda path, answer: answer
+        self.asked = 0
+        self.url = ""
+
+    def share(self, member, correct: int) -> object:
+        lease = self.pool.lease(member.address, b"w", NOW)
+        import dataclasses
+
+        from pool.records import sign_share
+
+        signed, model = make_share(self.pool.work, lease, lease.genotypes[0], member, correct)
+        signed = sign_share(dataclasses.replace(signed.share, network=GENESIS.network), member)
+        assert self.pool.check_share(member.public, signed, model, NOW) is None
+        return signed, self.pool.accept_share(signed, correct, NOW)
+
+    def epoch(self, number: int, scores: dict, seated: bool = True) -> None:
+        """Members work, the best result is revealed and seated or not."""
+        self.pool.set_work(make_work(number), NOW)
+        for member, correct in scores.items():
+            for _ in range(3):
+                self.share(member, correct)
+        best = self.pool.candidates(1)[0]
+        table = self.pool.payouts_for(best, LIMIT)
+        id = bytes([number]) * 32
+        self.results[id.hex()] = {
+            "id": id.hex(), "epoch": number, "owner": address_text(POOL.address), "seated": seated,
+            "genotype": best.genotype.hex(), "leaves": [leaf.hex() for leaf in best.leaves],
+            "payouts": [{"address": address_text(line.address), "weight": line.weight} for line in table],
+        }  # fmt: skip
+        if seated:
+            self.pool.table_paid(id, number, table)
+        else:
+            self.pool.round_void(number)
+
+    async def _summary(self, request):
+        ledger = self.pool.ledger
+        head = sign_head(POOL, GENESIS.network, len(ledger), ledger.root, int(time.time() * 1000))
+        return web.json_response({"ledger": {"head": head.encode().hex()}})
+
+    async def _genesis(self, request):
+        return web.Response(text=GENESIS.to_json())
+
+    async def _epoch(self, request):
+        number = int(request.match_info["n"])
+        ranking = [found for found in self.results.values() if found["epoch"] == number]
+        return web.json_response({"ranking": ranking})
+
+    async def _result(self, request):
+        found = self.results.get(request.match_info["id"])
+        if found is None:
+            return web.json_response({"error": {"code": "unknown_result", "message": "No."}}, status=404)
+        return web.json_response(found)
+
+    @web.middleware
+    async def _lying(self, request, handler):
+        answer = await handler(request)
+        self.asked += 1
+        if answer.status == 200 and "json" in answer.content_type:
+            return web.json_response(self.lie(request.path, json.loads(answer.text)))
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def site(terms: Terms = Terms()):  # noqa: B008
+    found = Site(terms)
+    app = web.Application(middlewares=[found._lying, answer_errors])
+    app[LIMITS] = ApiLimits()
+    app.add_routes([
+        web.get("/v1/pool", found._summary), web.get("/v1/genesis", found._genesis),
+        web.get("/v1/epochs/{n}", found._epoch), web.get("/v1/results/{id}", found._result),
+        *PoolApi(found.pool).routes(),
+    ])  # fmt: skip
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield found
+    finally:
+        await runner.cleanup()
+
+
+async def checked(found: Site, folder, member=ME, epochs: int = 8):
+    async with NodeClient(found.url) as client:
+        return await check(client, client, member.address, folder, epochs)
+
+
+@pytest.mark.parametrize("terms", [Terms(), Terms("pplns", 1500, 200, POOL.address, 5)], ids=["proportional", "pplns"])
+async def test_an_honest_pool_passes_and_goes_on_passing(tmp_path, terms):
+    async with site(terms) as found:
+        for number in range(1, 4):
+            found.epoch(number, {ME: 200, OTHER: 150 + 50 * number}, seated=number != 2)
+            for member in (ME, OTHER):
+                findings = await checked(found, tmp_path / member.public.hex(), member)
+                assert findings.problems == []
+                assert [table.epoch for table in findings.tables] == list(range(1, number + 1))
+                assert all(table.part == table.owed > 0 for table in findings.tables)
+                assert findings.account.earned == found.pool.book.earned[member.address]
+        assert len(findings.account.shares) == 9
+
+
+def tables(found, change):
+    for result in found.results.values():
+        result["payouts"] = change(result["payouts"])
+
+
+async def test_a_table_that_is_short_is_found(tmp_path):
+    async with site() as found:
+        found.epoch(1, {ME: 200, OTHER: 250}, seated=False)
+        text = address_text(ME.address)
+        tables(found, lambda lines: [{**line, "weight": line["weight"] - (line["address"] == text)} for line in lines])
+        findings = await checked(found, tmp_path)
+        [table] = findings.tables
+        assert table.short
+        assert "payout table" in findings.problems[0]
+        tables(found, lambda lines: [line for line in lines if line["address"] != text])
+        assert (await checked(found, tmp_path)).tables[0].part == 0
+
+
+async def test_a_payment_that_the_chain_does_not_know_is_found(tmp_path):
+    async with site() as found:
+        found.epoch(1, {ME: 200, OTHER: 250})
+        next(iter(found.results.values()))["seated"] = False
+        assert "did not take a seat" in (await checked(found, tmp_path)).problems[0]
+        found.results.clear()
+        assert "did not take a seat" in (await checked(found, tmp_path)).problems[0]
+
+
+async def test_a_share_that_was_acknowledged_and_is_not_there_is_found(tmp_path):
+    async with site() as found:
+        found.epoch(1, {ME: 200})
+        receipts = Receipts(tmp_path, POOL.public)
+        signed, accepted = found.share(ME, 100)
+        receipts.add(signed.share.id, accepted.points)
+        assert (await checked(found, tmp_path)).problems == []
+        receipts.add(bytes(32), 7)
+        assert "acknowledged" in (await checked(found, tmp_path)).problems[0]
+
+
+async def test_a_ledger_that_is_rewritten_is_found(tmp_path):
+    async with site() as honest:
+        honest.epoch(1, {ME: 200, OTHER: 250})
+        await checked(honest, tmp_path)
+    async with site() as other:
+        other.epoch(1, {ME: 190, OTHER: 250})
+        with pytest.raises(CheckFailed, match=r"does not begin with|two ledgers"):
+            await checked(other, tmp_path)
+        other.epoch(2, {ME: 190, OTHER: 250})
+        with pytest.raises(CheckFailed, match="changed its past"):
+            await checked(other, tmp_path)
+    async with site() as short:
+        short.pool.set_work(make_work(1), NOW)
+        with pytest.raises(CheckFailed, match="shrunk"):
+            await checked(short, tmp_path)
+
+
+def _entries(answer):
+    return answer["entries"] if isinstance(answer, dict) and "entries" in answer else []
+
+
+def forged(path, answer):
+    for item in _entries(answer):
+        item["entry"] = item["entry"][:-2] + ("00" if item["entry"][-2:] != "00" else "01")
+    return answer
+
+
+def cut_path(path, answer):
+    for item in _entries(answer):
+        item["path"] = item["path"][:-1]
+    return answer
+
+
+def renumbered(path, answer):
+    for item in _entries(answer):
+        item["number"] = max(0, item["number"] - 1)
+    return answer
+
+
+def endless(path, answer):
+    if _entries(answer):
+        answer["next"] = 5
+    return answer
+
+
+def repeated(path, answer):
+    if _entries(answer):
+        answer["entries"] = answer["entries"] * 2
+    return answer
+
+
+def strange(path, answer):
+    for item in _entries(answer):
+        item["number"] = "0"
+    return answer
+
+
+def unsigned(path, answer):
+    if path == "/v1/pool":
+        raw = bytearray.fromhex(answer["ledger"]["head"])
+        raw[-1] ^= 1
+        answer["ledger"]["head"] = raw.hex()
+    return answer
+
+
+def no_head(path, answer):
+    return {"ledger": 7} if path == "/v1/pool" else answer
+
+
+def swapped(path, answer):
+    """General entries where the member's were asked for: true ones, but not what was asked."""
+    if path == "/v1/pool/ledger":
+        return answer
+    if path.endswith("/shares"):
+        answer["entries"] = swapped.other
+    return answer
+
+
+@pytest.mark.parametrize(
+    "lie", [forged, cut_path, renumbered, endless, repeated, strange, unsigned, no_head, swapped],
+    ids=lambda lie: lie.__name__,
+)  # fmt: skip
+async def test_no_lie_about_entries_passes(tmp_path, lie):
+    async with site() as found:
+        found.epoch(1, {ME: 200, OTHER: 250})
+        async with NodeClient(found.url) as client:
+            swapped.other = (await client.get("/v1/pool/ledger"))["entries"]
+        found.lie = lie
+        with pytest.raises(CheckFailed):
+            await checked(found, tmp_path)
+        found.lie = lambda path, answer: answer
+        assert (await checked(found, tmp_path)).problems == []
+
+
+async def test_pages_are_bounded_and_lead_to_every_entry(tmp_path):
+    async with site() as found, NodeClient(found.url) as client:
+        for number in range(1, 8):
+            found.epoch(number, {ME: 200, OTHER: 250})
+        path, seen, before = f"/v1/pool/members/{address_text(ME.address)}/shares", [], None
+        while before != 0:
+            query = {} if before is None else {"before": before}
+            page = await client.get(path, limit=4, **query)
+            assert len(page["entries"]) <= 4
+            seen += [item["number"] for item in page["entries"]]
+            before = page["next"]
+        assert seen == found.pool.ledger.page(ME.address, None, 1000)
+        proof = await client.get("/v1/pool/ledger/3/proof", size=10)
+        assert (proof["size"], proof["number"], proof["kind"]) == (10, 3, "share")
+        rest = await client.get("/v1/pool/ledger/entries", **{"from": 2, "limit": 5})
+        assert [item["number"] for item in rest["entries"]] == [2, 3, 4, 5, 6]
+        listed = (await client.get("/v1/pool/members", limit=1))["members"]
+        more = (await client.get("/v1/pool/members", after=listed[0]["address"]))["members"]
+        assert {member["address"] for member in listed + more} == {address_text(m.address) for m in (ME, OTHER)}
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v1/pool/ledger/99999/proof", "unknown_entry"), ("/v1/pool/ledger/x/proof", "bad_number"),
+        ("/v1/pool/ledger/0/proof?size=99999", "bad_size"), ("/v1/pool/ledger/consistency?from=0", "bad_size"),
+        ("/v1/pool/ledger/consistency?from=9&to=2", "bad_size"), ("/v1/pool/ledger?limit=101", "bad_limit"),
+        ("/v1/pool/ledger?size=0", "bad_size"), ("/v1/pool/members/pn1x/shares", "bad_address"),
+        (f"/v1/pool/members/{address_text(key(7).address)}/shares", "unknown_member"),
+        ("/v1/pool/members?after=pn1x", "bad_address"), ("/v1/pool/ledger?before=-1", "bad_number"),
+    ],
+)  # fmt: skip
+async def test_bad_requests_say_what_is_wrong(path, code):
+    import aiohttp
+
+    async with site() as found, aiohttp.ClientSession() as session:
+        found.epoch(1, {ME: 200})
+        async with session.get(found.url + path) as answer:
+            assert answer.status in (400, 404)
+            assert (await answer.json())["error"]["code"] == code
+
+
+async def test_rejections_and_bans_can_be_read(tmp_path):
+    async with site() as found:
+        found.epoch(1, {ME: 200})
+        found.pool.ban(ME.address, "forged trainings", NOW)
+        with pytest.raises(NoLease, match="forged trainings"):
+            found.pool.lease(ME.address, b"w", NOW)
+        lease = found.pool.lease(OTHER.address, b"w", NOW)
+        signed, _ = make_share(found.pool.work, lease, lease.genotypes[0], ME, 5)
+        with pytest.raises(ShareRefused):
+            found.pool.check_share(ME.public, signed, b"m" * 5, NOW)
+        async with NodeClient(found.url) as client:
+            page = await client.get(f"/v1/pool/members/{address_text(ME.address)}/shares")
+            assert page["entries"][0]["kind"] == "ban"
+            assert await rejections(client, ME.address) == []  # for another network: whose share it is was not proven
+        assert (await checked(found, tmp_path)).problems == []
+        assert found.pool.settings.max_model_bytes == MAX_MODEL
+
+
+async def test_the_operators_socket(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with site(Terms(fee=100, operator=POOL.address)) as found:
+        found.epoch(1, {ME: 200, OTHER: 250})
+        found.share(ME, 300)
+        admin, size = PoolAdmin(found.pool, tmp_path / "pool.sock", lambda: NOW, LIMIT), len(found.pool.ledger)
+        await admin.start()
+        socket = tmp_path / "pool.sock"
+        assert socket.stat().st_mode & 0o077 == 0
+        assert (await ask_pool(socket, "GET", "/status"))["shares"] == 7
+        now = await ask_pool(socket, "POST", "/preview", json={})
+        dear = await ask_pool(socket, "POST", "/preview", json={"fee_bps": 5000})
+        parts = [
+            {line["address"]: line["percent"] for line in table["lines"]}[address_text(POOL.address)]
+            for table in (now, dear)
+        ]
+        assert parts == [pytest.approx(1), pytest.approx(50)]
+        with pytest.raises(AdminError, match="scheme"):
+            await ask_pool(socket, "POST", "/preview", json={"payout_scheme": "mine"})
+        assert len(found.pool.ledger) == size
+        path = address_text(OTHER.address)
+        with pytest.raises(AdminError, match="reason"):
+            await ask_pool(socket, "POST", f"/ban/{path}", json={"reason": " "})
+        await ask_pool(socket, "POST", f"/ban/{path}", json={"reason": "spam"})
+        members = (await ask_pool(socket, "GET", "/members"))["members"]
+        assert [member["ban_reason"] for member in members if member["banned"]] == [
+            "the operator banned this member: spam"
+        ]
+        await ask_pool(socket, "POST", f"/unban/{path}")
+        with pytest.raises(AdminError, match="not banned"):
+            await ask_pool(socket, "POST", f"/unban/{path}")
+        await admin.stop()
+        with pytest.raises(AdminError, match="No pool answers"):
+            await ask_pool(socket, "GET", "/status")
+
+
+async def test_the_command_warns_by_its_exit_status(tmp_path, capsys):
+    import asyncio
+
+    wallet = create_wallet(tmp_path / "w.json", None)
+    async with site() as found:
+        member = wallet.open()
+        found.epoch(1, {member: 200, OTHER: 250}, seated=False)
+        options = ["--pool", found.url, "--wallet", str(tmp_path / "w.json"), "--data", str(tmp_path), "--json"]
+        assert await asyncio.to_thread(main, ["pool", "check", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["problems"] == []
+        assert await asyncio.to_thread(main, ["pool", "shares", *options]) == 0
+        assert len(json.loads(capsys.readouterr().out)["shares"]) == 3
+        text = address_text(member.address)
+        tables(found, lambda lines: [line for line in lines if line["address"] != text])
+        assert await asyncio.to_thread(main, ["pool", "check", *options[:-1]]) == 1
+        out = capsys.readouterr().out
+        assert "SHORT" in out
+        assert "WARNING" in out
+        found.lie = forged
+        assert await asyncio.to_thread(main, ["pool", "check", *options]) == 1
+        assert "does not hold up" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from chain.encoding import Address, Record
@@ -22,11 +23,13 @@ from ponas_node.miner.receipts import Receipts
 from pool.account import Account, OwnRound
 from pool.heads import SignedHead
 from pool.history import consistent
+from pool.inspection import Inspection
 from pool.ledger import MOST_BYTES, decode_entry, subject_of
 from pool.payouts import table
 from pool.records import Entry, ShareEntry
 
 _PAGE = 100
+_MOST_PROBLEMS = 100
 _MOST_ENTRIES = 2_000_000
 _REJECTION = ("share", "genotype", "code", "reason")
 _PATIENCE = 120  # seconds of "too many requests" in a row
@@ -72,9 +75,12 @@ class _Table(Record):
     payouts: Payouts
 
 
-async def check(pool: NodeClient, chain: NodeClient, member: bytes, folder: Any, epochs: int) -> Findings:
+async def check(
+    pool: NodeClient, chain: NodeClient, member: bytes, folder: Path, epochs: int, whole: bool = False
+) -> Findings:
     """Check all entries of `member`, and the tables of the last `epochs` rounds. Raises CheckFailed, ClientError.
 
+    With `whole` all entries of the ledger are fetched and replayed: nobody else may be credited with too much, either.
     Receipts are read from `folder` and the head is kept there, so that the next check continues from it.
     """
     genesis = Genesis.from_json(await chain.text("/v1/genesis"))
@@ -88,6 +94,8 @@ async def check(pool: NodeClient, chain: NodeClient, member: bytes, folder: Any,
     for epoch in sorted(account.rounds)[-epochs:]:
         await _check_epoch(chain, findings, epoch, account.rounds[epoch])
     await _check_payments(chain, findings, epochs)
+    if whole:
+        findings.problems += await inspect_all(pool, head, genesis.consensus.payout_entries)
     if not findings.problems:
         receipts.check_off(head)
     return findings
@@ -157,6 +165,25 @@ def read_entry(item: Any, head: SignedHead, subject: bytes) -> tuple[int, Entry]
         except BadSignature as error:
             raise CheckFailed(f"entry {number} is a share that the member did not sign") from error
     return number, entry
+
+
+async def inspect_all(pool: NodeClient, head: SignedHead, limit: int) -> list[str]:
+    """What is wrong with any entry of the ledger, in sentences. Raises CheckFailed where it is not the signed one."""
+    inspection = Inspection(limit)
+    while inspection.peaks.size < head.size:
+        answer = await _get(pool, "/v1/pool/ledger/entries", **{"from": inspection.peaks.size, "limit": _PAGE})
+        try:
+            items = [bytes.fromhex(item["entry"]) for item in answer["entries"]]
+            entries = [decode_entry(data) for data in items[: head.size - inspection.peaks.size]]
+        except (KeyError, TypeError, ValueError, BadEncoding) as error:
+            raise CheckFailed("an entry of the ledger is malformed") from error
+        if not entries:
+            raise CheckFailed(f"the pool gives only {inspection.peaks.size} of the {head.size} entries that it signed")
+        for entry in entries:
+            inspection.take(entry)
+    if inspection.peaks.root() != head.root:
+        raise CheckFailed("the entries of the ledger do not have the root that the pool signed")
+    return inspection.problems[:_MOST_PROBLEMS]
 
 
 async def _check_growth(pool: NodeClient, receipts: Receipts, head: SignedHead) -> None:

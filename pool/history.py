@@ -96,6 +96,31 @@ class History:
         return found
 
 
+class Peaks:
+    """The tree's root while the log is read from its beginning: only the complete subtrees at its right edge."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._peaks: list[bytes] = []
+
+    def push(self, entry: bytes) -> None:
+        """The next entry."""
+        node, size = leaf_hash(entry), self.size
+        while size & 1:
+            node, size = parent(self._peaks.pop(), node), size >> 1
+        self._peaks.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Root over the entries so far."""
+        if not self._peaks:
+            return EMPTY
+        node = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            node = parent(peak, node)
+        return node
+
+
 def consistent(first: int, first_root: bytes, second: int, second_root: bytes, path: Sequence[bytes]) -> bool:
     """Whether `path` proves that the log with `second` entries begins with the one with `first`. Source: RFC 9162."""
     if not 0 < first <= second:

@@ -34,7 +34,8 @@ def register(subparsers: options.Subparsers) -> None:
     )
     pool = options.add_command(subparsers, "pool", "check a pool as its member, or look after one", about, _EXAMPLES)
     commands = pool.add_subparsers(dest="pool_command", metavar="COMMAND", title="commands", required=True)
-    _register_member(commands, "check", "verify what the pool owes and pays; exit status 1 if it is short", _check)
+    check = _register_member(commands, "check", "verify what the pool owes and pays; exit 1 if it is short", _check)
+    check.add_argument("--all", action="store_true", help="replay the whole ledger: is anybody credited with too much?")
     _register_member(commands, "shares", "list the wallet's shares, with state, points and proof", _shares)
     _register_operator(commands, "status", "figures of the pool", _status)
     members = _register_operator(commands, "members", "list the members", _members)
@@ -52,7 +53,7 @@ def register(subparsers: options.Subparsers) -> None:
     unban.add_argument("address", metavar="ADDRESS")
 
 
-def _register_member(commands: options.Subparsers, name: str, about: str, run: Any) -> None:
+def _register_member(commands: options.Subparsers, name: str, about: str, run: Any) -> argparse.ArgumentParser:
     example = f"  ponas pool {name} --pool http://203.0.113.5:8645 --wallet my.json\n"
     parser = options.add_command(commands, name, about, about[:1].upper() + about[1:] + ".", example)
     parser.add_argument("--pool", metavar="URL", required=True, help="the pool's URL, as for `ponas mine`")
@@ -66,7 +67,8 @@ def _register_member(commands: options.Subparsers, name: str, about: str, run: A
     )  # fmt: skip
     parser.add_argument("--epochs", metavar="N", type=int, default=8, help="rounds to check (default: %(default)s)")
     options.add_json(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, all=False)
+    return parser
 
 
 def _register_operator(commands: options.Subparsers, name: str, about: str, run: Any) -> argparse.ArgumentParser:
@@ -96,7 +98,7 @@ def _find(arguments: argparse.Namespace) -> Findings:
 
     async def ask() -> Findings:
         async with NodeClient(arguments.pool) as pool, NodeClient(arguments.node or arguments.pool) as chain:
-            return await check(pool, chain, member, folder, arguments.epochs)
+            return await check(pool, chain, member, folder, arguments.epochs, arguments.all)
 
     try:
         return asyncio.run(ask())

@@ -8,6 +8,8 @@ from chain.keys import address_of
 from chain.types import CoinbaseBody
 from consensus import records
 from consensus.facts import ScoreFact, fact_key
+from ponas_node.client import NodeClient
+from ponas_node.pool_check import check
 from tests.network.cluster import cluster, key
 
 
@@ -53,6 +55,16 @@ async def test_search_wins_seats_and_pays_members(tmp_path: Path) -> None:
                 assert [line.address for line in result.payouts] == [key(20).address]
             else:
                 assert address_of(result.owner) == key(5).address
+
+        # The member checks the pool against another node's chain, with the receipts that its miner kept.
+        async with NodeClient(f"http://127.0.0.1:{pool.api_port}") as asked:
+            async with NodeClient(f"http://127.0.0.1:{first.api_port}") as chain:
+                findings = await check(asked, chain, key(20).address, tmp_path / "member" / "receipts", 8)
+            metrics = await asked.text("/metrics")
+        assert findings.problems == []
+        assert findings.receipts
+        assert any(table.seated and table.part == 1 for table in findings.tables)
+        assert "ponas_pool_members 1\n" in metrics
 
 
 async def test_node_that_was_down_catches_up_with_the_same_data(tmp_path: Path) -> None:

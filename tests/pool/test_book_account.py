@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool.account import Account
+from pool.inspection import Inspection
 from pool.records import Credit, PaidEntry, RefutedEntry, RoundEntry, ShareEntry, Terms, TermsEntry, VoidEntry
+from tests.pool.kit import NOW, submit
 from tests.pool.test_ledger_restart import MEMBERS, live
 
 LIMIT = 4
@@ -58,23 +60,53 @@ def cheats(number, entry, kind):
         return dataclasses.replace(entry, terms=Terms(fee=5000, operator=OTHER))
     if kind == "debit" and isinstance(entry, PaidEntry):
         return dataclasses.replace(entry, debits=(*entry.debits, Credit(ME, 1)))
+    if kind == "gift" and isinstance(entry, RoundEntry):
+        return dataclasses.replace(entry, credits=(*entry.credits, Credit(MEMBERS[3].address, 1000)))
+    if kind == "forged" and isinstance(entry, ShareEntry):
+        return dataclasses.replace(entry, signed=dataclasses.replace(entry.signed, signature=bytes(64)))
+    if kind == "window" and isinstance(entry, RoundEntry):
+        return dataclasses.replace(entry, since=0)
+    if kind == "forfeit" and isinstance(entry, RefutedEntry):
+        return dataclasses.replace(entry, points=entry.points + 1)
     return entry
+
+
+def worked():
+    """A pool with a round that was paid."""
+    pool, _, _ = live(21, 0)
+    for number in range(2):
+        lease = pool.lease(MEMBERS[number].address, b"w", NOW)
+        submit(pool, lease, lease.genotypes[0], MEMBERS[number], 200)
+    pool.table_paid(bytes(32), 1, pool.payouts_for(pool.candidates(1)[0], LIMIT))
+    return pool
 
 
 @pytest.mark.parametrize("kind", ["points", "credit", "line", "fee", "debit"])
 def test_a_member_notices_when_the_ledger_gives_it_less(kind):
-    pool, _, _ = live(21, 0)
-    from pool.records import PaidEntry as Paid
-    from tests.pool.kit import NOW, submit
-
-    for number in range(2):
-        lease = pool.lease(MEMBERS[number].address, b"w", NOW)
-        submit(pool, lease, lease.genotypes[0], MEMBERS[number], 200)
-    table = pool.payouts_for(pool.candidates(1)[0], LIMIT)
-    pool.table_paid(bytes(32), 1, table)
+    pool = worked()
     assert account_of(pool, ME).problems == []
-    assert any(isinstance(pool.ledger.entry(number), Paid) for number in range(len(pool.ledger)))
     assert account_of(pool, ME, lambda number, entry: cheats(number, entry, kind)).problems
+
+
+@settings(max_examples=15, deadline=None, print_blob=True)
+@given(st.integers(0, 2**32))
+def test_whoever_replays_the_whole_ledger_finds_it_in_order(seed):
+    pool, _, _ = live(seed, 100)
+    inspection = Inspection(LIMIT)
+    for _, entry in pool.ledger.replay():
+        inspection.take(entry)
+    assert inspection.problems == []
+    assert (inspection.peaks.size, inspection.peaks.root()) == (len(pool.ledger), pool.ledger.root)
+
+
+@pytest.mark.parametrize("kind", ["points", "credit", "line", "fee", "debit", "gift", "forged", "window", "forfeit"])
+def test_no_entry_can_favour_somebody_else(kind):
+    pool = worked()
+    pool.refute(pool.candidates(1)[0].genotype, pool.candidates(1)[0].leaves, "why", NOW)
+    inspection = Inspection(LIMIT)
+    for number, entry in pool.ledger.replay():
+        inspection.take(cheats(number, entry, kind))
+    assert inspection.problems
 
 
 def test_a_full_table_of_those_who_are_owed_more_is_no_cheat_and_one_with_less_is():

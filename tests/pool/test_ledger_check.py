@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import json
+import random
 import time
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -23,9 +27,9 @@ from ponas_node.wallet import create_wallet
 from pool.errors import NoLease, ShareRefused
 from pool.heads import sign_head
 from pool.pool import Pool
-from pool.records import Terms
+from pool.records import Terms, sign_share
 from pool.storage import MemoryStorage
-from tests.pool.kit import MAX_MODEL, NOW, key, make_settings, make_share, make_work
+from tests.pool.kit import NOW, key, make_settings, make_share, make_work
 
 ME, OTHER, POOL = key(1), key(2), key(99)
 GENESIS = testnet.testnet_genesis(0, bootstrap=(POOL.public,), funded=())
@@ -37,9 +41,6 @@ class Site:
 
     def __init__(self, terms: Terms = Terms()) -> None:  # noqa: B008
         settings = make_settings(terms=terms)
-        import dataclasses
-        import random
-
         self.pool = Pool(MemoryStorage(), dataclasses.replace(settings, network=GENESIS.network), random.Random(1))
         self.results: dict[str, dict] = {}
         self.lie = lambda path, answer: answer
@@ -48,10 +49,6 @@ class Site:
 
     def share(self, member, correct: int) -> object:
         lease = self.pool.lease(member.address, b"w", NOW)
-        import dataclasses
-
-        from pool.records import sign_share
-
         signed, model = make_share(self.pool.work, lease, lease.genotypes[0], member, correct)
         signed = sign_share(dataclasses.replace(signed.share, network=GENESIS.network), member)
         assert self.pool.check_share(member.public, signed, model, NOW) is None
@@ -275,6 +272,20 @@ async def test_no_lie_about_entries_passes(tmp_path, lie):
         assert (await checked(found, tmp_path)).problems == []
 
 
+async def test_the_whole_ledger_can_be_replayed(tmp_path):
+    async with site(Terms("pplns", 1500, 200, POOL.address, 5)) as found, NodeClient(found.url) as client:
+        for number in range(1, 20):
+            found.epoch(number, {ME: 200, OTHER: 250}, seated=number % 3 != 0)
+        assert len(found.pool.ledger) > 120
+        assert (await check(client, client, ME.address, tmp_path, 3, whole=True)).problems == []
+        found.pool.book.earned[OTHER.address] += 10_000  # the operator helps a friend
+        found.epoch(20, {ME: 200})
+        assert "what is owed" in (await check(client, client, ME.address, tmp_path, 3, whole=True)).problems[-1]
+        found.lie = lambda path, answer: {**answer, "entries": []} if path.endswith("/entries") else answer
+        with pytest.raises(CheckFailed, match="gives only 0"):
+            await check(client, client, ME.address, tmp_path, 3, whole=True)
+
+
 async def test_pages_are_bounded_and_lead_to_every_entry(tmp_path):
     async with site() as found, NodeClient(found.url) as client:
         for number in range(1, 8):
@@ -308,8 +319,6 @@ async def test_pages_are_bounded_and_lead_to_every_entry(tmp_path):
     ],
 )  # fmt: skip
 async def test_bad_requests_say_what_is_wrong(path, code):
-    import aiohttp
-
     async with site() as found, aiohttp.ClientSession() as session:
         found.epoch(1, {ME: 200})
         async with session.get(found.url + path) as answer:
@@ -372,8 +381,6 @@ async def test_the_operators_socket(tmp_path, monkeypatch):
 
 
 async def test_the_command_warns_by_its_exit_status(tmp_path, capsys):
-    import asyncio
-
     wallet = create_wallet(tmp_path / "w.json", None)
     async with site() as found:
         member = wallet.open()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chain.hashing import EMPTY
 from chain.merkle import merkle_root, root_from_path
 from pool.errors import PoolFault
-from pool.history import PREFIX, History, consistent
+from pool.history import PREFIX, History, Peaks, consistent
 from pool.storage import MemoryStorage
 
 MOST = 70
@@ -33,6 +33,13 @@ ROOTS = [merkle_root(ENTRIES[:size]) for size in range(MOST + 1)]
 def test_roots_are_those_of_the_chains_tree():
     assert [HISTORY.root(size) for size in range(MOST + 1)] == ROOTS
     assert HISTORY.root(0) == EMPTY
+
+
+def test_peaks_give_the_same_roots():
+    peaks = Peaks()
+    for size, root in enumerate(ROOTS):
+        assert (peaks.size, peaks.root()) == (size, root)
+        peaks.push(ENTRIES[size % MOST])
 
 
 def test_every_inclusion_is_proven_in_few_hashes():

@@ -88,7 +88,8 @@ def _register_operator(commands: options.Subparsers, name: str, about: str, run:
 
 def _find(arguments: argparse.Namespace) -> Findings:
     from ponas_node.client import NodeClient
-    from ponas_node.pool_check import CheckFailed, check
+    from ponas_node.pool_check import check
+    from ponas_node.pool_proofs import CheckFailed
     from ponas_node.wallet import read_wallet
 
     if arguments.epochs < 1:
@@ -146,7 +147,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _shares(arguments: argparse.Namespace) -> int:
     from ponas_node.client import NodeClient
-    from ponas_node.pool_check import rejections
+    from ponas_node.pool_proofs import rejections
 
     found = _find(arguments)
 

@@ -1,0 +1,134 @@
+"""Reading a pool's ledger through its API: every entry is proven against the head that the pool signed, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from chain.errors import BadEncoding, BadSignature
+from chain.keys import address_text
+from chain.merkle import root_from_path
+from ponas_node.client import NodeClient, Refused
+from pool.heads import SignedHead
+from pool.inspection import Inspection
+from pool.ledger import MOST_BYTES, decode_entry, subject_of
+from pool.records import Entry, ShareEntry
+
+PAGE = 100
+_MOST_PROBLEMS = 100
+_MOST_ENTRIES = 2_000_000
+_REJECTION = ("share", "genotype", "code", "reason")
+_PATIENCE = 120  # seconds of "too many requests" in a row
+
+
+class CheckFailed(Exception):
+    """What the pool sent does not hold together; the message says what, for the member."""
+
+
+def read_head(summary: dict[str, Any], network: bytes) -> SignedHead:
+    """The signed head in the summary of a pool on `network`. Raises CheckFailed."""
+    try:
+        head = SignedHead.decode(bytes.fromhex(summary["ledger"]["head"]))
+        head.verify()
+    except (KeyError, TypeError, ValueError, BadEncoding, BadSignature) as error:
+        raise CheckFailed("the pool gives no head of its ledger that bears its signature") from error
+    if head.network != network:
+        raise CheckFailed("the pool is of another network than the node: name another node with --node")
+    return head
+
+
+async def fetch_entries(pool: NodeClient, head: SignedHead, member: bytes) -> list[tuple[int, Entry]]:
+    """The entries about `member` and the general ones, all proven against `head`, by number. Raises CheckFailed."""
+    found: list[tuple[int, Entry]] = []
+    if head.size:
+        for path, subject in ((f"/v1/pool/members/{address_text(member)}/shares", member), ("/v1/pool/ledger", b"")):
+            found += [pair async for pair in _pages(pool, path, subject, head)]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+async def _pages(pool: NodeClient, path: str, subject: bytes, head: SignedHead) -> AsyncIterator[tuple[int, Entry]]:
+    before, last, count = None, head.size, 0
+    while before != 0:
+        query: dict[str, int] = {} if before is None else {"before": before}
+        answer = await ask(pool, path, limit=PAGE, size=head.size, **query)
+        try:
+            following, items = answer["next"], list(answer["entries"])
+            if type(following) is not int:
+                raise TypeError("a page is named by a number")
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckFailed("a page of the ledger is malformed") from error
+        if following < 0 or (before is not None and following >= before):
+            raise CheckFailed("the pages of the ledger do not end")
+        for item in items:
+            number, entry = read_entry(item, head, subject)
+            count += 1
+            if number >= last or count > _MOST_ENTRIES:
+                raise CheckFailed("the pages of the ledger repeat themselves, or have no end")
+            last = number
+            yield number, entry
+        before = following
+
+
+def read_entry(item: Any, head: SignedHead, subject: bytes) -> tuple[int, Entry]:
+    """An entry of a page, proven to be in the ledger, and about `subject`. Raises CheckFailed."""
+    try:
+        number, text, nodes = item["number"], item["entry"], item["path"]
+        if type(number) is not int or len(text) > 2 * MOST_BYTES or len(nodes) > 64:
+            raise ValueError("too large")
+        data, path = bytes.fromhex(text), tuple(bytes.fromhex(node) for node in nodes)
+        if any(len(node) != 32 for node in path):
+            raise ValueError("a node has 32 bytes")
+        entry = decode_entry(data)
+    except (KeyError, TypeError, ValueError, BadEncoding) as error:
+        raise CheckFailed("an entry of the ledger is malformed") from error
+    if root_from_path(data, number, head.size, path) != head.root:
+        raise CheckFailed(f"entry {number} is not in the ledger that the pool signed")
+    if subject_of(entry) != subject:
+        raise CheckFailed(f"entry {number} is not about what was asked for")
+    if isinstance(entry, ShareEntry):
+        try:
+            entry.signed.verify()
+        except BadSignature as error:
+            raise CheckFailed(f"entry {number} is a share that the member did not sign") from error
+    return number, entry
+
+
+async def inspect_all(pool: NodeClient, head: SignedHead, limit: int) -> list[str]:
+    """What is wrong with any entry of the ledger, in sentences. Raises CheckFailed where it is not the signed one."""
+    inspection = Inspection(limit)
+    while inspection.peaks.size < head.size:
+        answer = await ask(pool, "/v1/pool/ledger/entries", **{"from": inspection.peaks.size, "limit": PAGE})
+        try:
+            items = [bytes.fromhex(item["entry"]) for item in answer["entries"]]
+            entries = [decode_entry(data) for data in items[: head.size - inspection.peaks.size]]
+        except (KeyError, TypeError, ValueError, BadEncoding) as error:
+            raise CheckFailed("an entry of the ledger is malformed") from error
+        if not entries:
+            raise CheckFailed(f"the pool gives only {inspection.peaks.size} of the {head.size} entries that it signed")
+        for entry in entries:
+            inspection.take(entry)
+    if inspection.peaks.root() != head.root:
+        raise CheckFailed("the entries of the ledger do not have the root that the pool signed")
+    return inspection.problems[:_MOST_PROBLEMS]
+
+
+async def rejections(pool: NodeClient, member: bytes) -> list[dict[str, str]]:
+    """The member's latest rejections, as the pool tells them: there is no proof of these. Raises CheckFailed."""
+    answer = await ask(pool, f"/v1/pool/members/{address_text(member)}/shares", limit=1)
+    try:
+        return [{name: str(item[name])[:500] for name in _REJECTION} for item in answer["rejected"]]
+    except (KeyError, TypeError) as error:
+        raise CheckFailed("the list of rejections is malformed") from error
+
+
+async def ask(client: NodeClient, path: str, **query: str | int) -> dict[str, Any]:
+    """GET, with patience where the node asks for it."""
+    for _ in range(_PATIENCE):
+        try:
+            return await client.get(path, **query)
+        except Refused as error:
+            if error.status != 429:
+                raise
+        await asyncio.sleep(1.0)
+    raise CheckFailed("the node answers nothing but that there are too many requests; try again later")

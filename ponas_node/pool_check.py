@@ -71,13 +71,14 @@ async def check(
     Receipts are read from `folder` and the head is kept there, so that the next check continues from it.
     """
     genesis = Genesis.from_json(await chain.text("/v1/genesis"))
+    receipts = Receipts(folder, read_head(await ask(pool, "/v1/pool"), genesis.network).pool)
+    promised = receipts.shares()  # read before the head, which must have all of them: a miner may go on meanwhile
     head = read_head(await ask(pool, "/v1/pool"), genesis.network)
-    receipts = Receipts(folder, head.pool)
     await _check_growth(pool, receipts, head)
     account = Account(member, genesis.consensus.payout_entries)
     account.replay(await fetch_entries(pool, head, member))
     findings = Findings(head, account, problems=account.problems)
-    _check_receipts(findings, receipts)
+    _check_receipts(findings, promised)
     for epoch in sorted(account.rounds)[-epochs:]:
         await _check_epoch(chain, findings, epoch, account.rounds[epoch])
     await _check_payments(chain, findings, epochs)
@@ -109,8 +110,7 @@ async def _check_growth(pool: NodeClient, receipts: Receipts, head: SignedHead) 
         raise CheckFailed(wrong)
 
 
-def _check_receipts(findings: Findings, receipts: Receipts) -> None:
-    known = receipts.shares()
+def _check_receipts(findings: Findings, known: dict[bytes, int]) -> None:
     findings.receipts = len(known)
     for share, points in known.items():
         found = findings.account.shares.get(share)

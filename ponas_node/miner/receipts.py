@@ -59,6 +59,8 @@ class Receipts:
                 self._write("fraud-2", head)
                 return f"the pool signed two ledgers of {head.size} entries; the evidence is in {self._folder}"
             if known is not None and head.size < known.size:
+                if head.at < known.at:
+                    return None  # it came late: a miner has taken a newer one
                 return f"the pool's ledger has shrunk from {known.size} entries to {head.size}"
         self._write("latest", head)
         return None

@@ -9,7 +9,7 @@ import sys
 
 from bench.machine import machine
 
-NAMES = ("exact", "fresh", "testnet")
+NAMES = ("exact", "fresh", "pool", "testnet")
 
 
 def main() -> int:

@@ -1,0 +1,21 @@
+"""The pool's own figures: how it cuts spaces, rewards and restarts, and what a supernet proposes."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench import pool_partition, pool_rewards, pool_supernet
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--quick", action="store_true", help="small samples")
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Figures by part."""
+    return {
+        "partition": pool_partition.figures(options),
+        "rewards": pool_rewards.figures(options.quick),
+        "supernet": pool_supernet.figures(options),
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 from chain.encoding import Address, Record
 from chain.errors import BadEncoding
-from chain.keys import BadAddress, address_of, address_text, parse_address
+from chain.keys import address_of, address_text, parse_address
 from consensus.genesis import Genesis
 from consensus.types import Payout, Payouts
 from ponas_node.client import NodeClient, Refused
@@ -72,9 +72,13 @@ async def check(
     """
     genesis = Genesis.from_json(await chain.text("/v1/genesis"))
     receipts = Receipts(folder, read_head(await ask(pool, "/v1/pool"), genesis.network).pool)
-    promised = receipts.shares()  # read before the head, which must have all of them: a miner may go on meanwhile
+    # Read before the head, which must have all of this: a miner may go on meanwhile.
+    promised, earlier = receipts.shares(), [receipts.head(name) for name in ("checked", "latest")]
     head = read_head(await ask(pool, "/v1/pool"), genesis.network)
-    await _check_growth(pool, receipts, head)
+    await _check_growth(pool, [known for known in earlier if known is not None], head)
+    wrong = receipts.take(head)
+    if wrong is not None:
+        raise CheckFailed(wrong)
     account = Account(member, genesis.consensus.payout_entries)
     account.replay(await fetch_entries(pool, head, member))
     findings = Findings(head, account, problems=account.problems)
@@ -89,10 +93,12 @@ async def check(
     return findings
 
 
-async def _check_growth(pool: NodeClient, receipts: Receipts, head: SignedHead) -> None:
+async def _check_growth(pool: NodeClient, earlier: list[SignedHead], head: SignedHead) -> None:
     """The heads of earlier checks and connections must be beginnings of this ledger."""
-    for known in (receipts.head("checked"), receipts.head("latest")):
-        if known is None or known.size == 0 or known.size > head.size:
+    for known in earlier:
+        if known.size > head.size:
+            raise CheckFailed(f"the pool's ledger has shrunk from {known.size} entries to {head.size}")
+        if known.size == 0:
             continue
         answer = await ask(pool, "/v1/pool/ledger/consistency", **{"from": known.size, "to": head.size})
         try:
@@ -105,9 +111,6 @@ async def _check_growth(pool: NodeClient, receipts: Receipts, head: SignedHead) 
                 f"the pool changed its past: its ledger of {head.size} entries does not begin with the {known.size} "
                 "that it signed earlier"
             )
-    wrong = receipts.take(head)
-    if wrong is not None:
-        raise CheckFailed(wrong)
 
 
 def _check_receipts(findings: Findings, known: dict[bytes, int]) -> None:
@@ -170,7 +173,7 @@ def read_payouts(result: dict[str, Any]) -> tuple[Payout, ...]:
     lines = tuple(Payout(parse_address(line["address"]), line["weight"]) for line in result["payouts"])
     try:
         return _Table.decode(_Table(bytes(20), lines).encode()).payouts
-    except (BadEncoding, BadAddress, OverflowError) as error:
+    except (BadEncoding, OverflowError) as error:
         raise ValueError(str(error)) from error
 
 

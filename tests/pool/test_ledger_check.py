@@ -205,6 +205,37 @@ async def test_a_ledger_that_is_rewritten_is_found(tmp_path):
             await checked(short, tmp_path)
 
 
+async def test_an_old_head_is_no_answer(tmp_path):
+    """It is signed and of this ledger, but the member has seen a longer one."""
+    async with site() as found:
+        found.epoch(1, {ME: 200})
+        old = json.loads((await found._summary(None)).text)
+        found.epoch(2, {ME: 190})
+        assert (await checked(found, tmp_path)).problems == []
+        found.lie = lambda path, answer: old if path == "/v1/pool" else answer
+        with pytest.raises(CheckFailed, match="shrunk"):
+            await checked(found, tmp_path)
+
+
+async def test_a_miner_may_go_on_during_a_check(tmp_path):
+    async with site() as found:
+        found.epoch(1, {ME: 200, OTHER: 250})
+        receipts = Receipts(tmp_path, POOL.public)
+
+        def mined(path, answer):
+            if path == "/v1/pool":
+                signed, accepted = found.share(ME, 100)
+                receipts.add(signed.share.id, accepted.points)
+                ledger = found.pool.ledger
+                later = int(time.time() * 1000) + 1
+                assert receipts.take(sign_head(POOL, GENESIS.network, len(ledger), ledger.root, later)) is None
+            return answer
+
+        found.lie = mined
+        for _ in range(3):
+            assert (await checked(found, tmp_path)).problems == []
+
+
 def _entries(answer):
     return answer["entries"] if isinstance(answer, dict) and "entries" in answer else []
 

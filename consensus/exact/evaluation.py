@@ -42,10 +42,11 @@ def logits(
     parts = -(-count // max(1, min(batch, MAX_ELEMENTS // widest(graph))))
     size = -(-count // parts)
     inference = Inference(graph, model, device, samples.dtype == np.int8, size)
-    with torch.inference_mode():
-        for start in range(0, count, size):
-            begin = min(start, count - size)  # the last batch is as long as the others: that spares preparations
-            yield start, inference.logits(samples[begin : begin + size])[start - begin :]
+    for start in range(0, count, size):
+        begin = min(start, count - size)  # the last batch is as long as the others: that spares preparations
+        with torch.inference_mode():  # not around the yield: it would hold for whoever asks for the next batch
+            found = inference.logits(samples[begin : begin + size])[start - begin :]
+        yield start, found
 
 
 def evaluate(

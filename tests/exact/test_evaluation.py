@@ -4,10 +4,11 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.exact import Model, evaluate, evaluation, initial_state, quantise, reference
+from consensus.exact import Model, evaluate, evaluation, initial_state, logits, quantise, reference
 from consensus.exact.model import Layer
 from consensus.spaces import Graph, InputShape
 from consensus.spaces.graph import Node
@@ -60,16 +61,23 @@ def test_large_networks_are_evaluated_in_small_batches(monkeypatch):
     samples, labels = dataset.train.samples, dataset.train.labels
     whole = evaluate(graph, model, samples, labels)
     sizes = []
-    logits = evaluation.Inference.logits
+    whole_logits = evaluation.Inference.logits
 
     def spy(inference, batch):
         sizes.append(len(batch))
-        return logits(inference, batch)
+        return whole_logits(inference, batch)
 
     monkeypatch.setattr(evaluation.Inference, "logits", spy)
     monkeypatch.setattr(evaluation, "MAX_ELEMENTS", 3 * evaluation.widest(graph) + 1)
     assert evaluate(graph, model, samples, labels) == whole
     assert set(sizes) == {3} and sum(sizes) >= len(samples)
+
+
+def test_inference_mode_ends_with_each_batch():
+    graph = random_graph(random.Random(1), InputShape(4, 4, 1, 2))
+    model = quantise(initial_state(graph, b""), graph)
+    for start, _ in logits(graph, model, np.zeros((5, 4, 4, 1), dtype=np.uint8), batch=2):
+        assert not torch.is_inference_mode_enabled(), start
 
 
 def test_what_does_not_fit_is_refused():

@@ -4,7 +4,8 @@ The library means them for quantised networks. With scales that are powers of tw
 step, halves to even. Processors without VNNI add pairs of products in 16 bits, which saturate where inputs are larger
 than 127. There a convolution is split: the input stands twice, before the two halves of each weight, and 2 * 255 * 64
 does not saturate. Each way and kind of input serves only after its own vectors, which saturate every pair that can;
-float32 products do otherwise (`inference`).
+float32 products do otherwise (`inference`). A kernel of one place with a stride is given the places that it reads: with
+AVX2 and several threads the library gathers them itself, into memory that its threads overwrite for one another.
 """
 
 from __future__ import annotations
@@ -50,16 +51,20 @@ class ByteConvolution:
         self.biases = torch.tensor(layer.biases * scales, dtype=torch.float32)
         self.zeros = torch.zeros(node.channels, dtype=torch.int64)
         self.zero = ZERO if kind == "signed" else 0
-        self.geometry = list(node.stride), [node.pad, node.pad], [1, 1], groups
+        self.steps = node.stride if node.kernel == (1, 1) and node.pad == 0 else (1, 1)
+        strides = [1, 1] if self.steps == node.stride else list(node.stride)
+        self.geometry = strides, [node.pad, node.pad], [1, 1], groups
         self.bounds = (0, [0.0, 127.0]) if node.relu else (ZERO, [-127.0, 127.0])
         self.filters = torch.ops.onednn.qconv_prepack(
             filters.contiguous(), self.scales, 1.0, self.zero, *self.geometry,
-            [shape[0], filters.shape[1] * groups, *shape[1:3]],
+            [shape[0], filters.shape[1] * groups, -(-shape[1] // self.steps[0]), -(-shape[2] // self.steps[1])],
         )  # fmt: skip
 
     def __call__(self, values: Tensor) -> Tensor:
         """uint8 (batch, height, width, channels), before and after."""
         zero, bounds = self.bounds
+        if self.steps != (1, 1):
+            values = values[:, :: self.steps[0], :: self.steps[1]].contiguous()
         values = torch.cat([values, values], dim=3) if self.split else values
         planes: Tensor = torch.ops.onednn.qconv_pointwise(
             values.permute(0, 3, 1, 2), 1.0, self.zero, self.filters, self.scales, self.zeros, self.biases,

@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Figures by part."""
     return {
-        "partition": pool_partition.figures(options),
+        "partition": pool_partition.figures(options.quick),
         "rewards": pool_rewards.figures(options.quick),
-        "supernet": pool_supernet.figures(options),
+        "supernet": pool_supernet.figures(options.quick),
     }

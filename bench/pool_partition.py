@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import random
 import time
@@ -24,9 +23,9 @@ SPEC = TaskSpec(
 )  # fmt: skip
 
 
-def figures(options: argparse.Namespace) -> dict[str, object]:
-    """Medians over repeats; `options.quick` takes fewer of them and smaller ones."""
-    repeats, results = (3, 4_000) if getattr(options, "quick", False) else (5, 40_000)
+def figures(quick: bool = False) -> dict[str, object]:
+    """Medians over repeats; `quick` takes fewer of them and smaller ones."""
+    repeats, results = (3, 4_000) if quick else (5, 40_000)
     return {
         "architectures": {name: space.count(b"") for name, space in SPACES.items()},
         "uniform_samples_per_second": {name: _median(repeats, functools.partial(_samples, name)) for name in SPACES},

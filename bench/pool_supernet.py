@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 
@@ -11,6 +10,7 @@ import torch
 
 from consensus.datasets import digits
 from consensus.exact import Recipe, train
+from consensus.exact.training import finish
 from consensus.spaces import InputShape, InvalidGenotype, get_space
 from ponas_node.supernet.search import Budget, search
 
@@ -19,22 +19,16 @@ RECIPE = Recipe(steps=96, batch=32, segments=8, learning_rate=640)
 SEED = 20260101
 
 
-def figures(options: argparse.Namespace) -> dict[str, object]:
-    """Spearman's rank correlations over random cells on the digits; `options.quick` takes fewer cells."""
+def figures(quick: bool = False) -> dict[str, object]:
+    """Spearman's rank correlations over random cells on the digits; `quick` takes fewer cells."""
     torch.set_num_threads(1)
-    data, count = digits(), 12 if getattr(options, "quick", False) else 48
+    data, count = digits(), 12 if quick else 48
     cells = _cells(200, data.shape)
     exact = []
     for cell in cells[:count]:
         exact.append(float(train(SPACE.decode(cell, data.shape), data, RECIPE, b"table").validation_correct))
     start = time.process_time()
-    run = search(data, cells, SEED, Budget(candidates=len(cells)))
-    while True:
-        try:
-            next(run)
-        except StopIteration as end:
-            losses = {ranked.cell: ranked.loss for ranked in end.value}
-            break
+    losses = {found.cell: found.loss for found in finish(search(data, cells, SEED, Budget(candidates=len(cells))))}
     seconds = time.process_time() - start
     weights = [float(SPACE.cost(cell, data.shape).parameters) for cell in cells[:count]]
     best = sorted(range(count), key=lambda place: losses[cells[place]])[: count // 4]

@@ -5,9 +5,19 @@ from __future__ import annotations
 from chain.hashing import EMPTY, digest
 
 
+def leaf_hash(leaf: bytes) -> bytes:
+    """Hash of a leaf."""
+    return digest("ponas/leaf", leaf)
+
+
+def parent_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node."""
+    return digest("ponas/node", left, right)
+
+
 def merkle_root(leaves: list[bytes]) -> bytes:
     """Root over 32-byte leaf hashes; an odd node moves up unchanged; no leaves give 32 zero bytes."""
-    level = [digest("ponas/leaf", leaf) for leaf in leaves]
+    level = [leaf_hash(leaf) for leaf in leaves]
     if not level:
         return EMPTY
     while len(level) > 1:
@@ -17,7 +27,7 @@ def merkle_root(leaves: list[bytes]) -> bytes:
 
 def merkle_path(leaves: list[bytes], index: int) -> tuple[bytes, ...]:
     """Siblings of leaf `index` from the bottom up; levels where it has none are left out."""
-    level = [digest("ponas/leaf", leaf) for leaf in leaves]
+    level = [leaf_hash(leaf) for leaf in leaves]
     path: list[bytes] = []
     while len(level) > 1:
         sibling = index ^ 1
@@ -32,14 +42,14 @@ def root_from_path(leaf: bytes, index: int, count: int, path: tuple[bytes, ...])
     """Root that `path` gives for `leaf` at `index` of `count` leaves; None where the path does not fit."""
     if not 0 <= index < count:
         return None
-    node = digest("ponas/leaf", leaf)
+    node = leaf_hash(leaf)
     position = 0
     while count > 1:
         if index ^ 1 < count:
             if position == len(path):
                 return None
             pair = (path[position], node) if index & 1 else (node, path[position])
-            node = digest("ponas/node", *pair)
+            node = parent_hash(*pair)
             position += 1
         index //= 2
         count = (count + 1) // 2
@@ -47,5 +57,5 @@ def root_from_path(leaf: bytes, index: int, count: int, path: tuple[bytes, ...])
 
 
 def _parents(level: list[bytes]) -> list[bytes]:
-    pairs = [digest("ponas/node", level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    pairs = [parent_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
     return pairs + level[len(pairs) * 2 :]

@@ -12,6 +12,9 @@ from chain.keys import BadAddress, parse_address
 from pool.records import FEE_UNIT, Terms
 from pool.schemes import SCHEMES, check_terms
 
+TERMS = ("payout_scheme", "window_points", "fee_bps", "fee_address", "minimum_points")
+"""The options that make up the payout terms."""
+
 
 class BadPoolConfig(Exception):
     """Choices that cannot be; the message says which, and what to do."""

@@ -66,7 +66,8 @@ class Account:
     @property
     def reserved(self) -> int:
         """Earned points in open rounds."""
-        return sum(self.rounds[epoch].credit - self.rounds[epoch].window for epoch in self._open if self._listed(epoch))
+        listed = [found for epoch in self._open if (found := self.rounds[epoch]).credit]
+        return sum(found.credit - found.window for found in listed)
 
     def _apply(self, number: int, entry: Entry) -> None:
         if isinstance(entry, WorkEntry):
@@ -135,9 +136,6 @@ class Account:
     def _window(self, since: int, cut: int) -> int:
         found = sum(points for number, points in self._points if number >= since)
         return found - (cut if any(number == since for number, _ in self._points) else 0)
-
-    def _listed(self, epoch: int) -> bool:
-        return self.rounds[epoch].credit > 0
 
 
 def _of(credits: Iterable[Credit], member: bytes) -> int:

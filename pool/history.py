@@ -8,21 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chain.hashing import EMPTY, digest
+from chain.hashing import EMPTY
+from chain.merkle import leaf_hash, parent_hash
 from pool.errors import PoolFault
 from pool.storage import Storage, Writes
 
 PREFIX = b"N"
-
-
-def leaf_hash(entry: bytes) -> bytes:
-    """Hash of a log entry."""
-    return digest("ponas/leaf", entry)
-
-
-def parent(left: bytes, right: bytes) -> bytes:
-    """Hash of an inner node."""
-    return digest("ponas/node", left, right)
 
 
 class History:
@@ -38,11 +29,11 @@ class History:
         node, level = leaf_hash(entry), 0
         while size >> level & 1:
             index = size >> level
-            node, level = parent(self._node(level, index - 1), node), level + 1
+            node, level = parent_hash(self._node(level, index - 1), node), level + 1
             writes.append((_key(level, index >> 1), node))
         for above in range(level + 1, size.bit_length()):
             if size >> above & 1:
-                node = parent(self._node(above, (size >> above) - 1), node)
+                node = parent_hash(self._node(above, (size >> above) - 1), node)
         return writes, node
 
     def root(self, size: int) -> bytes:
@@ -85,7 +76,7 @@ class History:
             level = count.bit_length() - 1
             return self._node(level, low >> level)
         middle = low + _left(count)
-        return parent(self._subtree(low, middle), self._subtree(middle, high))
+        return parent_hash(self._subtree(low, middle), self._subtree(middle, high))
 
     def _node(self, level: int, index: int) -> bytes:
         if level == 0:
@@ -107,7 +98,7 @@ class Peaks:
         """The next entry."""
         node, size = leaf_hash(entry), self.size
         while size & 1:
-            node, size = parent(self._peaks.pop(), node), size >> 1
+            node, size = parent_hash(self._peaks.pop(), node), size >> 1
         self._peaks.append(node)
         self.size += 1
 
@@ -117,7 +108,7 @@ class Peaks:
             return EMPTY
         node = self._peaks[-1]
         for peak in reversed(self._peaks[:-1]):
-            node = parent(peak, node)
+            node = parent_hash(peak, node)
         return node
 
 
@@ -138,11 +129,11 @@ def consistent(first: int, first_root: bytes, second: int, second_root: bytes, p
         if last == 0:
             return False
         if position & 1 or position == last:
-            old, new = parent(node, old), parent(node, new)
+            old, new = parent_hash(node, old), parent_hash(node, new)
             while position and not position & 1:
                 position, last = position >> 1, last >> 1
         else:
-            new = parent(new, node)
+            new = parent_hash(new, node)
         position, last = position >> 1, last >> 1
     return last == 0 and old == first_root and new == second_root
 

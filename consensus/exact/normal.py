@@ -48,13 +48,8 @@ def normalise(sums: Tensor, relu: bool, target: int) -> tuple[Tensor, Tensor, Te
     positive = sums.clamp_min_(0) if relu else sums.clamp_min(0)
     part = total(positive, 1 << NORMAL_BITS).mul_(1 << PART_BITS).div_(count).floor_().clamp_min_(1 << PART_BITS)
     factor = scale(part, target)
-    return apply(sums, factor.to(sums.dtype), relu), factor, mean, part
-
-
-def apply(centred: Tensor, factor: Tensor, relu: bool) -> Tensor:
-    """Centred values scaled to int8; negative ones become 0 where `relu`. Overwrites them."""
-    fast.rows(centred).mul_(fast.tiled(factor, centred.shape[2]))
-    return centred.round_().clamp_(0 if relu else -127, 127)
+    fast.rows(sums).mul_(fast.tiled(factor.to(sums.dtype), sums.shape[2]))
+    return sums.round_().clamp_(0 if relu else -127, 127), factor, mean, part
 
 
 def gradient(arrived: Tensor, values: Tensor, relu: bool, target: int, dither: Tensor) -> Tensor:

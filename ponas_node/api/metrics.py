@@ -42,7 +42,6 @@ _POOL = {
     "paid": "Points paid to members.",
     "carried": "Points carried over.",
     "reserved": "Points in payout tables that may still pay.",
-    "disputes": "Disputes about shares that are open.",
 }
 
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ponas_node.cli.errors import UserError
 from ponas_node.cli.output import print_facts
 from ponas_node.cli.states import read_dataset, read_facts
+from ponas_node.cli.taskfile import MOST_DATASET
 
 if TYPE_CHECKING:
     from consensus.datasets import Dataset
     from consensus.spaces import Graph
     from consensus.types import TaskSpec
     from ponas_node.client import NodeClient
-
-_MOST_DATASET = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ async def fetch_claim(url: str, id: str) -> Claim:
             "architecture": result.get("architecture"),
             "claims": f"{result.get('correct')} of {result.get('total')} correct",
         })  # fmt: skip
-        dataset = await client.artifact(claim.spec.dataset, min(claim.spec.dataset_bytes, _MOST_DATASET))
+        dataset = await client.artifact(claim.spec.dataset, min(claim.spec.dataset_bytes, MOST_DATASET))
     return replace(claim, dataset=dataset)
 
 

@@ -11,6 +11,7 @@ from ponas_node.cli import options
 from ponas_node.cli.claim import complete_answer, fetch_result, result_id
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.output import print_facts
+from ponas_node.cli.taskfile import MOST_DATASET
 
 if TYPE_CHECKING:
     from consensus.types import TaskSpec
@@ -27,7 +28,6 @@ _EXAMPLES = """\
   ponas export model.bin --task digits --genotype 000000000000000000000000000000 --format onnx --out model.onnx
 """
 _MOST_MODEL = 1 << 28
-_MOST_DATASET = 1 << 30
 
 
 def register(subparsers: options.Subparsers) -> None:
@@ -133,5 +133,5 @@ async def _fetch(url: str, id: str) -> tuple[TaskSpec, bytes, bytes, bytes]:
         with complete_answer():
             genotype, model_id = bytes.fromhex(result["genotype"]), bytes.fromhex(result["model"])
         model = await client.artifact(model_id, _MOST_MODEL)
-        dataset = await client.artifact(spec.dataset, min(spec.dataset_bytes, _MOST_DATASET))
+        dataset = await client.artifact(spec.dataset, min(spec.dataset_bytes, MOST_DATASET))
     return spec, genotype, model, dataset

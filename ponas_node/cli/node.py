@@ -12,7 +12,7 @@ from consensus.genesis import Genesis
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.options import Subparsers, add_command, add_passphrase, unlock
 from ponas_node.config import NodeConfig
-from ponas_node.pool_config import BadPoolConfig, PoolOptions, pool_options
+from ponas_node.pool_config import TERMS, BadPoolConfig, PoolOptions, pool_options
 
 DEFAULT_P2P, DEFAULT_API = 8644, 8645
 EXAMPLES = """\
@@ -110,8 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pool_options(arguments: argparse.Namespace) -> PoolOptions:
-    names = ("payout_scheme", "window_points", "fee_bps", "fee_address", "minimum_points")
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name) for name in TERMS}
     try:
         return pool_options(arguments.pool_config, given)
     except BadPoolConfig as error:

@@ -211,8 +211,9 @@ def _members(arguments: argparse.Namespace) -> int:
 
 
 def _preview(arguments: argparse.Namespace) -> int:
-    names = ("payout_scheme", "window_points", "fee_bps", "fee_address", "minimum_points")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    from ponas_node.pool_config import TERMS
+
+    given = {name: value for name in TERMS if (value := getattr(arguments, name)) is not None}
     lines = _ask(arguments, "POST", "/preview", json=given)["lines"]
     if arguments.json:
         print_json(lines)

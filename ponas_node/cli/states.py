@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponas_node.cli.errors import UserError
+from ponas_node.cli.taskfile import MOST_DATASET
 
 if TYPE_CHECKING:
     from consensus.exact import Recipe, State, Training
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ponas/training/1"
 _FACTS, _DATASET, _MODEL = "training.json", "dataset.bin", "model.bin"
-_MOST_FACTS, _MOST_DATASET = 1 << 20, 1 << 30
+_MOST_FACTS = 1 << 20
 
 
 def check_empty(folder: Path) -> None:
@@ -100,7 +101,7 @@ def read_dataset(folder: Path, id: bytes) -> bytes:
     """The dataset of the folder, which must have this id. Raises UserError."""
     from chain.artifact import artifact_id
 
-    data = _read(folder / _DATASET, _MOST_DATASET)
+    data = _read(folder / _DATASET, MOST_DATASET)
     if artifact_id(data) != id:
         raise UserError(f"{folder / _DATASET} is not the task's dataset {id.hex()[:16]}. Get the folder again.")
     return data

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from consensus.types import TaskSpec
 
 _MOST_FILE = 1 << 20
-_MOST_DATASET = 1 << 30
+MOST_DATASET = 1 << 30
 _SHAPE = ("dataset_bytes", "height", "width", "channels", "classes", "test_samples")
 _RECIPE = ("max_parameters", "max_macs", "steps", "batch", "segments", "learning_rate", "eval_samples", "baseline")
 _REQUIRED = frozenset({"name", "dataset", "space", *_RECIPE})
@@ -115,8 +115,8 @@ def _read_dataset(name: object, folder: Path) -> bytes | None:
         return encode_dataset(BUILTIN[name]())
     path = folder / Path(name).expanduser()
     try:
-        if path.stat().st_size > _MOST_DATASET:
-            raise UserError(f"The dataset {path} is larger than {_MOST_DATASET >> 20} MiB.")
+        if path.stat().st_size > MOST_DATASET:
+            raise UserError(f"The dataset {path} is larger than {MOST_DATASET >> 20} MiB.")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -11,11 +11,12 @@ from consensus.spaces.graph import GraphBuilder
 SPACE = get_space("stages-v1")
 
 
-def random_graph(rng: random.Random, shape: InputShape, max_macs: int = 120_000) -> Graph:
-    """A random network of the space that fits the shape and is small enough for the reference."""
+def random_graph(rng: random.Random, shape: InputShape, max_macs: int = 120_000, space: str = "stages-v1") -> Graph:
+    """A random network of a space that fits the shape and is small enough for the reference."""
+    source = get_space(space)
     while True:
         try:
-            graph = SPACE.decode(SPACE.sample(rng), shape)
+            graph = source.decode(source.sample(rng), shape)
         except InvalidGenotype:
             continue
         if graph.cost.macs <= max_macs:

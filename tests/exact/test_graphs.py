@@ -14,23 +14,11 @@ from consensus.exact import Candidate, Recipe, graphs, initial_state, run_segmen
 from consensus.exact.engine import Engine
 from consensus.exact.streams import dither_start
 from consensus.exact.training import Trainer, finish
-from consensus.spaces import InputShape, InvalidGenotype, get_space
+from consensus.spaces import InputShape
 from tests.exact.helpers import random_dataset, random_graph, random_shape
 
 SPACES = ["stages-v1", "nb201-v1", "mlp-v1"]
 RECIPE = Recipe(steps=12, batch=5, segments=2)
-
-
-def graph_of(rng, name, shape, max_macs=400_000):
-    """A random small network of a space."""
-    space = get_space(name)
-    while True:
-        try:
-            graph = space.decode(space.sample(rng), shape)
-        except InvalidGenotype:
-            continue
-        if graph.cost.macs <= max_macs:
-            return graph
 
 
 def parts(step):
@@ -45,7 +33,7 @@ def test_nothing_of_the_data_is_part_of_a_recorded_step(name):
     print(f"seed {seed}")
     rng = random.Random(seed)
     shape = InputShape(8, 8, rng.randint(1, 3), rng.randint(2, 11)) if name == "nb201-v1" else random_shape(rng)
-    graph, other = graph_of(rng, name, shape), random_dataset(rng, shape)
+    graph, other = random_graph(rng, shape, 400_000, name), random_dataset(rng, shape)
     trainer = Trainer(Candidate(graph, random_dataset(rng, shape), RECIPE, rng.randbytes(8)), "cpu")
     eager = Trainer(Candidate(graph, other, RECIPE, b"other"), "cpu").step
     for step in (trainer.step, eager):
@@ -146,7 +134,7 @@ def test_recorded_trainings_are_those_of_every_step_alone(tapes, name):
     print(f"seed {seed}")
     rng = random.Random(seed)
     shape = InputShape(8, 8, 2, 5)
-    candidate = Candidate(graph_of(rng, name, shape), random_dataset(rng, shape), RECIPE, rng.randbytes(8))
+    candidate = Candidate(random_graph(rng, shape, 400_000, name), random_dataset(rng, shape), RECIPE, rng.randbytes(8))
     trainer, state = recording_trainer(candidate), initial_state(candidate.graph, candidate.seed)
     for index in range(RECIPE.segments):
         truth = run_segment(*(getattr(candidate, n) for n in ("graph", "dataset", "recipe", "seed")), state, index)
@@ -200,7 +188,7 @@ def test_on_cuda_recorded_steps_are_those_of_the_cpu(name, monkeypatch):
     print(f"seed {seed}")
     rng = random.Random(seed)
     shape = InputShape(8, 8, 2, 5)
-    graph, dataset = graph_of(rng, name, shape), random_dataset(rng, shape)
+    graph, dataset = random_graph(rng, shape, 400_000, name), random_dataset(rng, shape)
     start = initial_state(graph, b"key")
     truth = run_segment(graph, dataset, RECIPE, b"key", start, 0).digest()
     trainer = Trainer(Candidate(graph, dataset, RECIPE, b"key"), "cuda")

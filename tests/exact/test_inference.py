@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from consensus.exact import State, convolution, decode_model, initial_state, quantise, reference
 from consensus.exact.convolution import RANGES, is_exact
 from consensus.exact.inference import Inference, kinds
-from consensus.spaces import Graph, InputShape, InvalidGenotype, get_space
+from consensus.spaces import InputShape
 from consensus.spaces.graph import GraphBuilder
-from tests.exact.helpers import random_dataset, random_shape, tangled
+from tests.exact.helpers import random_dataset, random_graph, random_shape, tangled
 
 
 @pytest.fixture
@@ -23,23 +23,12 @@ def forget():
     is_exact.cache_clear()
 
 
-def any_graph(rng: random.Random, name: str, shape: InputShape) -> Graph:
-    space = get_space(name)
-    while True:
-        try:
-            graph = space.decode(space.sample(rng), shape)
-        except InvalidGenotype:
-            continue
-        if graph.cost.macs < 500_000:
-            return graph
-
-
 @settings(deadline=None, max_examples=60, print_blob=True)
 @given(st.integers(0, 2**32), st.sampled_from(["stages-v1", "tangled", "nb201-v1", "mlp-v1"]))
 def test_all_ways_give_the_logits_of_the_definition(seed, name):
     rng = random.Random(seed)
     shape = random_shape(rng)
-    graph = tangled(rng, shape) if name == "tangled" else any_graph(rng, name, shape)
+    graph = tangled(rng, shape) if name == "tangled" else random_graph(rng, shape, 500_000, name)
     samples = random_dataset(rng, shape).test.samples
     start = initial_state(graph, rng.randbytes(8))
     running = np.random.default_rng(seed).integers(256, 1 << rng.randint(9, 20), len(start.running)).astype(np.int32)
@@ -72,7 +61,7 @@ def test_layers_that_must_be_split_give_the_same(seed, monkeypatch):
         pytest.skip("not exact here")
     rng = random.Random(seed)
     shape = random_shape(rng)
-    graph, samples = any_graph(rng, "stages-v1", shape), random_dataset(rng, shape).test.samples
+    graph, samples = random_graph(rng, shape, 500_000), random_dataset(rng, shape).test.samples
     model = quantise(initial_state(graph, b"split"), graph)
     truth = reference.forward(graph, samples, model).reshape(len(samples), -1)
     monkeypatch.setattr("consensus.exact.inference.is_exact", lambda kind, split: split or kind == "small")
@@ -84,7 +73,7 @@ def test_layers_that_must_be_split_give_the_same(seed, monkeypatch):
 def test_each_layer_whose_kind_is_inexact_is_computed_in_floats(kind, monkeypatch):
     rng = random.Random(5)
     shape = InputShape(8, 8, 2, 4)
-    graph, samples = any_graph(rng, "stages-v1", shape), random_dataset(rng, shape).test.samples
+    graph, samples = random_graph(rng, shape, 500_000), random_dataset(rng, shape).test.samples
     monkeypatch.setattr("consensus.exact.inference.is_exact", lambda other, split: other != kind)
     signed = samples.dtype == np.int8
     inference = Inference(graph, quantise(initial_state(graph, b""), graph), "cpu", signed, 4, bytes=True)

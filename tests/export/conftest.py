@@ -1,12 +1,5 @@
-"""One thread for every test here: threads that have to share a core make small products many times slower."""
+"""One torch thread for every test here."""
 
-import pytest
-import torch
+from tests.threads import one_thread
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]

@@ -36,14 +36,6 @@ TINY = Budget(steps=6, batch=8, candidates=5, samples=32, mixture_every=2)
 SPEC = make_spec(space="nb201-v1", dataset=artifact_id(ENCODED), dataset_bytes=len(ENCODED))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def finished(run):
     steps = []
     while True:

@@ -23,12 +23,18 @@ def train(
     spec_bytes: bytes, genotype: bytes, seed: bytes, artifacts: str, device: str
 ) -> Generator[int | None, None, dict[str, Any]]:
     """Train one architecture, a step a turn; answers leaves, model bytes and validation score. Progress: steps done."""
+    spec = TaskSpec.decode(spec_bytes)
+    return train_on(spec, genotype, seed, _dataset(artifacts, spec.dataset, spec.dataset_bytes), device)
+
+
+def train_on(
+    spec: TaskSpec, genotype: bytes, seed: bytes, data: Dataset, device: str
+) -> Generator[int | None, None, dict[str, Any]]:
+    """Like `train`, with the dataset at hand."""
     from consensus import exact
 
-    spec = TaskSpec.decode(spec_bytes)
     every = max(1, spec.steps // 20)
-    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
-    candidate = exact.Candidate(_graph(spec_bytes, genotype), data, _recipe(spec), seed)
+    candidate = exact.Candidate(_graph(spec.encode(), genotype), data, _recipe(spec), seed)
     with contextlib.closing(exact.train_stepwise(candidate, _device(device))) as run:
         while True:
             try:
@@ -106,6 +112,14 @@ def warm_up(device: str) -> str:
     return _device(device)
 
 
+def examine(device: str) -> tuple[str, int]:
+    """The device that will be used, after its self-test, and its free memory in bytes; 0 for a CPU."""
+    import torch
+
+    name = _device(device)
+    return name, 0 if name.startswith("cpu") else int(torch.cuda.mem_get_info(name)[0])
+
+
 def check_beacon(fact_bytes: bytes) -> int:
     """Establish a BeaconFact."""
     from consensus import vdf
@@ -151,5 +165,6 @@ def _recipe(spec: TaskSpec) -> Any:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (train, validate, score, supernet, warm_up, check_dataset, check_beacon, prove_beacon)
+    job.__name__: job
+    for job in (train, validate, score, supernet, warm_up, examine, check_dataset, check_beacon, prove_beacon)
 }

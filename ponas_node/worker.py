@@ -122,6 +122,7 @@ class Worker:
 
     def __init__(self, name: str, nice: int = 0, memory_mb: int = 8192, together: int = 1) -> None:
         self.name = name
+        self.together = together
         self._nice = nice
         self._memory_mb = memory_mb
         self._child: Child | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+import itertools
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chain.errors import BadEncoding
@@ -54,6 +55,56 @@ class Returned:
 
 
 @dataclass(slots=True)
+class Index:
+    """What would otherwise be looked for among all leases: live ones by id, worker and member; genotypes by where they are."""
+
+    live: dict[int, Held] = field(default_factory=dict)
+    workers: dict[tuple[bytes, bytes], dict[int, Held]] = field(default_factory=dict)
+    members: Counter[bytes] = field(default_factory=Counter)
+    holders: dict[bytes, set[int]] = field(default_factory=dict)
+    waiting: dict[bytes, Returned] = field(default_factory=dict)
+
+    def enter(self, held: Held) -> None:
+        """A lease binds."""
+        lease = held.lease
+        self.live[lease.id] = held
+        self.workers.setdefault((lease.member, lease.worker), {})[lease.id] = held
+        self.members[lease.member] += 1
+
+    def leave(self, held: Held) -> None:
+        """A lease does not bind any more."""
+        lease = held.lease
+        if self.live.pop(lease.id, None) is None:
+            return
+        mine = self.workers[lease.member, lease.worker]
+        del mine[lease.id]
+        if not mine:
+            del self.workers[lease.member, lease.worker]
+        self.members[lease.member] -= 1
+        if not self.members[lease.member]:
+            del self.members[lease.member]
+
+
+@dataclass(frozen=True, slots=True)
+class Union(Collection[bytes]):
+    """The union of collections, without a copy; all but the first should be small."""
+
+    parts: tuple[Collection[bytes], ...]
+
+    def __contains__(self, genotype: object) -> bool:
+        return any(genotype in part for part in self.parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return itertools.chain(self.parts[0], self._more())
+
+    def __len__(self) -> int:
+        return len(self.parts[0]) + len(self._more())
+
+    def _more(self) -> set[bytes]:
+        return {genotype for part in self.parts[1:] for genotype in part if genotype not in self.parts[0]}
+
+
+@dataclass(slots=True)
 class LeaseBook:
     """All leases of the current work. Expired ones stay known, so that a late first result still counts."""
 
@@ -62,6 +113,7 @@ class LeaseBook:
     held: dict[int, Held] = field(default_factory=dict)
     queue: deque[Returned] = field(default_factory=deque)
     failures: dict[bytes, int] = field(default_factory=dict)
+    _index: Index = field(default_factory=Index)
 
     def load(self, known: Iterable[bytes]) -> None:
         """Read the leases back after a restart; `known` are genotypes that have results."""
@@ -75,7 +127,7 @@ class LeaseBook:
                 record.id, record.member, record.worker, record.prefix, record.genotypes,
                 record.granted / 1000, record.deadline / 1000,
             )  # fmt: skip
-            self.held[lease.id] = Held(lease, set(lease.genotypes) - results, None, 0, record.expired)
+            self._enter(Held(lease, set(lease.genotypes) - results, None, 0, record.expired))
         live = {genotype for held in self.live() for genotype in held.open}
         for held in self.held.values():
             left = [genotype for genotype in held.left if genotype not in live]
@@ -85,17 +137,19 @@ class LeaseBook:
 
     def live(self) -> list[Held]:
         """Leases that bind: not expired, with genotypes that have no result."""
-        return [held for held in self.held.values() if held.open and not held.expired]
+        return list(self._index.live.values())
 
-    def taken(self) -> set[bytes]:
+    def taken(self) -> Collection[bytes]:
         """Genotypes that must not be proposed: leased, or waiting for a backup, or given up."""
-        found = {genotype for held in self.held.values() for genotype in held.open}
-        found.update(genotype for returned in self.queue for genotype in returned.genotypes)
-        return found | self.failures.keys()
+        return Union((self._index.holders, self.failures))  # what waits is still open in its lease, or has failed
 
     def of(self, member: bytes, worker: bytes) -> list[Held]:
         """Live leases of a worker, oldest first."""
-        return [held for held in self.live() if (held.lease.member, held.lease.worker) == (member, worker)]
+        return list(self._index.workers.get((member, worker), {}).values())
+
+    def count(self, member: bytes) -> int:
+        """How many live leases a member holds, with all its workers."""
+        return self._index.members[member]
 
     def grant(
         self, member: bytes, worker: bytes, prefix: bytes, genotypes: tuple[bytes, ...], now: float, deadline: float
@@ -105,7 +159,7 @@ class LeaseBook:
         lease = Lease(number, member, worker, prefix, genotypes, now, deadline)
         held = Held(lease, set(genotypes), now)
         self.storage.write([(COUNTER, number.to_bytes(8, "big")), _write(held)])
-        self.held[number] = held
+        self._enter(held)
         return lease
 
     def take_returned(self, worker: tuple[bytes, bytes], others: bool) -> Returned | None:
@@ -113,6 +167,8 @@ class LeaseBook:
         for returned in self.queue:
             if returned.worker != worker or not others:
                 self.queue.remove(returned)
+                for genotype in returned.genotypes:
+                    self._index.waiting.pop(genotype, None)
                 return returned
         return None
 
@@ -123,13 +179,11 @@ class LeaseBook:
 
     def release(self, held: Held, genotype: bytes, most_failures: int) -> None:
         """The holder could not train `genotype`: someone else may try, but not for ever."""
-        held.open.discard(genotype)
+        self._shut(held, genotype)
         lease = held.lease
         kept = tuple(other for other in lease.genotypes if other != genotype)
         held.lease = Lease(lease.id, lease.member, lease.worker, lease.prefix, kept, lease.granted, lease.deadline)
         self.storage.write([_write(held) if held.open else (_key(lease.id), None)])
-        if not held.open:
-            del self.held[lease.id]
         self.failures[genotype] = self.failures.get(genotype, 0) + 1
         if self.failures[genotype] < most_failures:
             self._enqueue(lease, [genotype])
@@ -144,6 +198,7 @@ class LeaseBook:
             if now < min(held.lease.deadline, held.heard + self.silence):
                 continue
             held.expired = True
+            self._index.leave(held)
             self._enqueue(held.lease, list(held.left))
             changes.append(_write(held))
             found.append(held.lease)
@@ -153,29 +208,49 @@ class LeaseBook:
 
     def finished(self, genotype: bytes) -> Writes:
         """The changes to store when a genotype gets a result. Call `close` once they are durable."""
-        return [(_key(held.lease.id), None) for held in self.held.values() if held.open == {genotype}]
+        numbers = self._index.holders.get(genotype, ())
+        return [(_key(number), None) for number in numbers if self.held[number].open == {genotype}]
 
     def close(self, genotype: bytes) -> None:
         """A genotype has a result: nobody needs to train it any more."""
-        for number in [number for number, held in self.held.items() if genotype in held.open]:
-            self.held[number].open.discard(genotype)
-            if not self.held[number].open:
-                del self.held[number]
-        for returned in list(self.queue):
-            if genotype in returned.genotypes:
-                returned.genotypes.remove(genotype)
-                if not returned.genotypes:
-                    self.queue.remove(returned)
+        for number in list(self._index.holders.get(genotype, ())):
+            self._shut(self.held[number], genotype)
+        returned = self._index.waiting.pop(genotype, None)
+        if returned is not None:
+            returned.genotypes.remove(genotype)
+            if not returned.genotypes:
+                self.queue.remove(returned)
 
     def clear(self) -> Writes:
         """Forget all leases: the work changed. Returns the changes to store."""
         self.held.clear()
         self.queue.clear()
         self.failures.clear()
+        self._index = Index()
         return [(key, None) for key, _ in self.storage.iterate(PREFIX)]
 
     def _enqueue(self, lease: Lease, genotypes: list[bytes]) -> None:
-        self.queue.append(Returned(lease.prefix, genotypes, (lease.member, lease.worker)))
+        returned = Returned(lease.prefix, genotypes, (lease.member, lease.worker))
+        self.queue.append(returned)
+        self._index.waiting.update(dict.fromkeys(genotypes, returned))
+
+    def _enter(self, held: Held) -> None:
+        self.held[held.lease.id] = held
+        for genotype in held.open:
+            self._index.holders.setdefault(genotype, set()).add(held.lease.id)
+        if held.open and not held.expired:
+            self._index.enter(held)
+
+    def _shut(self, held: Held, genotype: bytes) -> None:
+        """The holder is not to train `genotype` any more; a lease with nothing left is over."""
+        held.open.discard(genotype)
+        holders = self._index.holders[genotype]
+        holders.discard(held.lease.id)
+        if not holders:
+            del self._index.holders[genotype]
+        if not held.open:
+            self._index.leave(held)
+            del self.held[held.lease.id]
 
 
 def _key(number: int) -> bytes:

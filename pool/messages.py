@@ -1,6 +1,7 @@
 """What a pool and its members say to each other: one type byte, then a canonical record. One table holds all limits.
 
-A connection begins with Hello (pool), Join (member), Welcome (pool); both sides sign what the other one drew.
+A connection begins with Hello (pool), Join (member), Welcome (pool); both sides sign what the other one drew. Shares
+travel sealed, each for its place in its connection, so that no recorded message is of any use later.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from chain.hashing import digest
 from consensus.types import Genotype
 from pool.heads import SignedHead
 from pool.records import Points, SignedShare, WorkRecord
+from pool.sealing import OVERHEAD
 
-VERSION = 1
+VERSION = 2
 Code = Annotated[str, Size(1, 64)]
 Text = Annotated[str, Size(0, 500)]
+LARGEST_MODEL = 1 << 28
+UPLOAD = 16 << 10
+"""Bytes of an upload beyond its model."""
 Genotypes = Annotated[tuple[Genotype, ...], Size(0, 256)]
 
 
 @dataclass(frozen=True, slots=True)
 class Hello(Record):
-    """Pool: who it is, on which network, and a number that the member must sign."""
+    """Pool: who it is, on which network, the X25519 key to seal uploads to, and a number that the member must sign."""
 
     version: U8
     network: Hash
     pool: PublicKey
+    sealing: PublicKey
     nonce: Hash
     max_model_bytes: U32
 
@@ -114,10 +120,18 @@ class Release(Record):
 
 @dataclass(frozen=True, slots=True)
 class ShareUpload(Record):
-    """Member: a share and its model."""
+    """A share and its model; travels in a SealedUpload."""
 
     signed: SignedShare
-    model: Annotated[bytes, Size(1, 1 << 28)]
+    model: Annotated[bytes, Size(1, LARGEST_MODEL)]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedUpload(Record):
+    """Member: a ShareUpload, sealed with `upload_info`; `number` grows from one upload of a connection to the next."""
+
+    number: U64
+    sealed: Annotated[bytes, Size(OVERHEAD, LARGEST_MODEL + 2 * UPLOAD)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +161,24 @@ class Problem(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class StandingRequest(Record):
+    """Member: where does it stand? For its screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing(Record):
+    """Pool: the member's place in the next payout table (from 1; 0 for none) among so many members with points.
+
+    `points` are those that no table carries yet, `total` those of all members.
+    """
+
+    place: U32
+    members: U32
+    points: Points
+    total: Points
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """Bytes of one message (beyond the model, in an upload); messages a second, and how many at once."""
 
@@ -161,20 +193,21 @@ LIMITS: dict[type[Record], Limit] = {
     Join: Limit(SMALL, 1, 1),
     Welcome: Limit(SMALL, 1, 1),
     Announce: Limit(SMALL, 10, 20),
-    LeaseRequest: Limit(128 << 10, 4, 64),
+    LeaseRequest: Limit(128 << 10, 16, 256),
     LeaseGrant: Limit(128 << 10, 100, 100),
     LeaseDenied: Limit(4 * SMALL, 100, 100),
-    Progress: Limit(SMALL, 16, 256),
+    Progress: Limit(SMALL, 64, 512),
     LeaseLost: Limit(SMALL, 100, 100),
     Release: Limit(SMALL, 2, 64),
-    ShareUpload: Limit(16 << 10, 8, 64),
+    SealedUpload: Limit(UPLOAD, 8, 64),
     ShareAccepted: Limit(SMALL, 100, 100),
     ShareRejected: Limit(4 * SMALL, 100, 100),
     Problem: Limit(4 * SMALL, 100, 100),
     SignedHead: Limit(SMALL, 100, 100),
+    StandingRequest: Limit(SMALL, 1, 8),
+    Standing: Limit(SMALL, 100, 100),
 }
 TYPES: tuple[type[Record], ...] = tuple(LIMITS)
-FROM_MEMBER = frozenset({LeaseRequest, Progress, Release, ShareUpload})
 
 
 def encode(message: Record) -> bytes:
@@ -187,7 +220,7 @@ def decode(data: bytes, max_model_bytes: int) -> Record:
     if not data or data[0] >= len(TYPES):
         raise BadEncoding("no message type of this protocol")
     kind = TYPES[data[0]]
-    most = LIMITS[kind].size + (max_model_bytes if kind is ShareUpload else 0)
+    most = LIMITS[kind].size + (max_model_bytes if kind is SealedUpload else 0)
     if len(data) > most:
         raise BadEncoding(f"{kind.__name__}: {len(data)} bytes, the limit is {most}")
     return kind.decode(data[1:], most)
@@ -200,9 +233,15 @@ def largest(max_model_bytes: int) -> int:
 
 def join_digest(hello: Hello, member: bytes, nonce: bytes, worker: bytes) -> bytes:
     """What a member signs: it binds the member to this pool, this network and this connection."""
-    return digest("ponas/pool-join", hello.network, hello.pool, hello.nonce, member, nonce, worker)
+    return digest("ponas/pool-join", hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce, worker)
 
 
 def welcome_digest(hello: Hello, member: bytes, nonce: bytes) -> bytes:
-    """What the pool signs in return."""
-    return digest("ponas/pool-welcome", hello.network, hello.pool, hello.nonce, member, nonce)
+    """What the pool signs in return: the connection, and with it the key to seal to."""
+    return digest("ponas/pool-welcome", hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce)
+
+
+def upload_info(hello: Hello, member: bytes, nonce: bytes, number: int) -> bytes:
+    """What a sealed upload belongs to: this connection, and its place in it."""
+    place = number.to_bytes(8, "big")
+    return digest("ponas/pool-upload", hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce, place)

@@ -1,13 +1,15 @@
 """The pool as a state machine: leases out, shares in, points and payout tables. Source: protocol section 9.
 
-No I/O but its storage, no clock, no global randomness. Everything that was acknowledged is in the storage before the
-method returns, and a new `Pool` over the same storage continues where the last one was killed.
+No I/O but its storage, no clock, no global randomness. What a method changed is in the storage before it returns, or
+inside `group` before that is left; a new `Pool` over the same storage continues where the last one was killed.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from chain.keys import address_of
@@ -15,7 +17,7 @@ from consensus.types import Payout
 from pool import checks, report, snapshot
 from pool.book import Book
 from pool.errors import NoLease, PoolFault, ShareRefused
-from pool.leases import Held, Lease, LeaseBook
+from pool.leases import Held, Lease, LeaseBook, Union
 from pool.ledger import Ledger
 from pool.payouts import lines, table
 from pool.records import (
@@ -37,7 +39,7 @@ from pool.records import (
 from pool.rejections import RejectionLog
 from pool.schemes import check_terms
 from pool.search import Archive, Evolution, Strategy
-from pool.storage import Storage
+from pool.storage import GroupStorage, Storage
 from pool.subspace import Domain
 from pool.views import MemberSummary, PoolSummary
 from pool.work import Candidate, Work
@@ -77,6 +79,7 @@ class Pool:
 
     def __init__(self, storage: Storage, settings: PoolSettings, rng: random.Random) -> None:
         """Rebuild the state from `storage`. Raises PoolFault where that is damaged, ValueError for impossible terms."""
+        self._storage = storage = GroupStorage(storage)
         self.settings = settings
         self.work: Work | None = None
         self.leasing = False
@@ -88,7 +91,6 @@ class Pool:
         self.rejected: Counter[str] = Counter()  # by code, since the start
         self.ledger = Ledger(storage)
         self._rng = rng
-        self._storage = storage
         self._heritage: dict[bytes, tuple[bytes, ...]] = {}
         self._numbers: dict[bytes, dict[bytes, int]] = {}  # ledger entries of results, by work and genotype
         self._saved = self._restore()
@@ -98,6 +100,10 @@ class Pool:
         if self.book.terms != settings.terms:
             check_terms(settings.terms)
             self._append(TermsEntry(settings.terms, *self.book.scheme.since))
+
+    def group(self) -> AbstractContextManager[None]:
+        """What is done inside is stored in one batch on leaving; see `GroupStorage`."""
+        return self._storage.group()
 
     @property
     def archive(self) -> Archive | None:
@@ -135,7 +141,7 @@ class Pool:
         """A member's machine connected; returns the member's address. Raises NoLease where it lost its place."""
         address = address_of(public_key)
         self._check_place(address)
-        self.seen[address, worker] = now
+        self._saw(address, worker, now)
         return address
 
     def lease(self, member: bytes, worker: bytes, now: float, trained: frozenset[bytes] = frozenset()) -> Lease:
@@ -144,9 +150,7 @@ class Pool:
         `trained` are genotypes that it has done and whose shares are on their way. Raises NoLease.
         """
         work, archive = self._leasable(member, now)
-        since = now - self.settings.silence_seconds
-        others = any(key != (member, worker) for key, at in self.seen.items() if at > since)
-        self.seen[member, worker] = now
+        self._saw(member, worker, now)
         mine = self.leases.of(member, worker)
         for held in mine:
             left = tuple(genotype for genotype in held.left if genotype not in trained)
@@ -155,7 +159,7 @@ class Pool:
                 return replace(held.lease, genotypes=left)
         self._check_hoarding(member, len(mine))
         deadline = min(now + self.settings.lease_seconds, work.closes)
-        returned = self.leases.take_returned((member, worker), others)
+        returned = self.leases.take_returned((member, worker), self._others((member, worker), now))
         if returned is not None:
             prefix, genotypes = returned.prefix, tuple(returned.genotypes)
         else:
@@ -165,7 +169,7 @@ class Pool:
 
     def progress(self, member: bytes, worker: bytes, lease: int, step: int, now: float) -> bool:
         """A worker reports steps done in a lease. False where the lease is not its to hold any more."""
-        self.seen[member, worker] = now
+        self._saw(member, worker, now)
         held = self._held_by(member, lease)
         if held is None or held.expired:
             return False
@@ -180,7 +184,8 @@ class Pool:
 
     def tick(self, now: float) -> list[Lease]:
         """Let time pass. Returns the leases that expired; their genotypes wait for another worker."""
-        for key in [key for key, at in self.seen.items() if at < now - 10 * self.settings.silence_seconds]:
+        gone = now - 10 * self.settings.silence_seconds
+        for key in list(itertools.takewhile(lambda key: self.seen[key] < gone, self.seen)):
             del self.seen[key]
         if len(self.ledger) - self._saved >= self.settings.snapshot_entries:
             self.save_snapshot()
@@ -317,10 +322,19 @@ class Pool:
         if reason is not None:
             raise NoLease(reason, "banned", 3600.0)
 
+    def _saw(self, member: bytes, worker: bytes, now: float) -> None:
+        self.seen.pop((member, worker), None)
+        self.seen[member, worker] = now  # the latest stands last
+
+    def _others(self, worker: tuple[bytes, bytes], now: float) -> bool:
+        """Whether another worker was heard of lately."""
+        latest = next((at for key, at in reversed(self.seen.items()) if key != worker), None)
+        return latest is not None and latest > now - self.settings.silence_seconds
+
     def _check_hoarding(self, member: bytes, mine: int) -> None:
         if mine >= self.settings.leases_per_worker:
             raise NoLease(f"{mine} leases of this worker wait for their shares", "too_many_leases", 5.0)
-        held = sum(held.lease.member == member for held in self.leases.live())
+        held = self.leases.count(member)
         if held >= self.settings.leases_per_member:
             raise NoLease(f"this member holds {held} leases", "too_many_leases", 5.0)
 
@@ -331,7 +345,7 @@ class Pool:
             raise NoLease("no architecture is left that nobody trained or leased", "exhausted", 30.0)
         prefix, genotypes = archive.domain.prefix(first), [first]
         while len(genotypes) < self.settings.lease_size:
-            more = self.settings.strategy.propose(archive, taken | set(genotypes), self._rng, prefix)
+            more = self.settings.strategy.propose(archive, Union((taken, genotypes)), self._rng, prefix)
             if more is None:
                 break
             genotypes.append(more)

@@ -1,19 +1,25 @@
-"""Trains architectures in a child process, out of the way of everything else on the machine."""
+"""What trains architectures for a miner: processes on this machine, or a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from consensus.types import TaskSpec
-from ponas_node.worker import Worker, WorkerDied, WorkerError
 
 TRAIN_SECONDS = 4 * 3600.0
+MOST_SLOTS = 256
+"""Trainings at a time of one miner: the protocol numbers its slots with a byte."""
 
 
 class TrainingFailed(Exception):
     """The architecture could not be trained here; the message says why."""
+
+
+class NoExecutor(Exception):
+    """Nothing can be trained with this device or cluster; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +32,12 @@ class Trained:
     validation_total: int
 
 
-class TrainingExecutor:
-    """Up to `slots` trainings side by side on `device`, in a child process at low priority.
+class Executor(Protocol):
+    """Trains several architectures at a time."""
 
-    A child that dies takes all its trainings with it, so each of them is tried once more in a child of its own.
-    """
-
-    def __init__(self, slots: int = 1, device: str = "cpu", nice: int = 10, timeout: float = TRAIN_SECONDS) -> None:
-        if slots < 1:
-            raise ValueError("an executor has at least one slot")
-        self.slots = slots
-        self._device = device
-        self._timeout = timeout
-        self._worker = Worker("train", nice=nice, together=slots)
-        self._spare = Worker("train-alone", nice=nice)
+    async def start(self) -> int:
+        """Get ready; answers how many trainings run at a time. Raises NoExecutor. Starting again changes nothing."""
+        ...
 
     async def train(
         self,
@@ -51,21 +49,10 @@ class TrainingExecutor:
     ) -> Trained:
         """Train one architecture; `artifacts` holds the dataset, `on_progress` hears the steps done.
 
-        Raises TrainingFailed. Cancelling ends the training, and the child process if it has no other.
+        Raises TrainingFailed. Cancelling ends the training.
         """
-        arguments = spec.encode(), genotype, seed, str(artifacts), self._device
-        try:
-            try:
-                answer = await self._worker.call("train", *arguments, timeout=self._timeout, on_progress=on_progress)
-            except WorkerDied:
-                if self.slots == 1:
-                    raise
-                answer = await self._spare.call("train", *arguments, timeout=self._timeout, on_progress=on_progress)
-        except (WorkerDied, WorkerError) as error:
-            raise TrainingFailed(f"{genotype.hex()}: {error}") from error
-        return Trained(tuple(answer["leaves"]), answer["model"], answer["correct"], answer["total"])
+        ...
 
     async def stop(self) -> None:
-        """End the child processes."""
-        await self._spare.stop()  # first, so that nothing is tried again there
-        await self._worker.stop()
+        """End all trainings and let go of what they ran on; for good."""
+        ...

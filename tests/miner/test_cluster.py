@@ -1,0 +1,142 @@
+"""Trainings on a local Ray cluster: the results are those of this machine, and a worker that is killed costs none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ponas_node.artifacts import ArtifactStore
+from ponas_node.miner.cluster import RayExecutor
+from ponas_node.miner.executor import NoExecutor, TrainingFailed
+from ponas_node.miner.local import LocalExecutor
+from ponas_node.miner.member import PoolMember
+from pool.pool import Pool
+from pool.storage import MemoryStorage
+from tests.miner.test_real_training import ENCODED, A, tiny_work
+from tests.miner.test_side_by_side import SLOW, WORK, genotypes
+from tests.pool.kit import make_settings
+from tests.pool.rig import BACKOFF, Site, running, until
+
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+SMALL = ["--num-cpus=3", "--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats"]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A cluster on this machine, as a user would start it."""
+    pytest.importorskip("ray")
+    port = 26379
+    folder = tmp_path_factory.mktemp("ray", numbered=True)
+    command = [*RAY, "start", "--head", "--block", f"--port={port}", f"--temp-dir=/tmp/{folder.name}", *SMALL]
+    cluster = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    yield f"127.0.0.1:{port}"
+    cluster.terminate()
+    cluster.wait(60)
+
+
+@pytest.fixture
+async def executor(address, tmp_path):
+    ArtifactStore(tmp_path).put(ENCODED)
+    made = RayExecutor(address)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                assert await made.start() == 3
+                break
+            except NoExecutor:
+                await asyncio.sleep(1)
+    yield made
+    await made.stop()
+
+
+def trainers() -> list[int]:
+    """Processes that run a task of ours now: Ray names its workers after their task."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::_train"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.long
+async def test_results_and_progress_are_those_of_this_machine(executor, tmp_path):
+    alone, steps = LocalExecutor(), []
+    genotype = genotypes(1)[0]
+    found = await executor.train(WORK.spec, genotype, WORK.seed, tmp_path, steps.append)
+    assert found == await alone.train(WORK.spec, genotype, WORK.seed, tmp_path)
+    assert steps == list(range(2, WORK.spec.steps + 1, 2))
+    with pytest.raises(TrainingFailed, match="genotype|gene"):
+        await executor.train(WORK.spec, b"\xff" * 15, WORK.seed, tmp_path)
+    await alone.stop()
+
+
+@pytest.mark.long
+async def test_a_killed_worker_costs_no_training(executor, tmp_path):
+    work = tiny_work()
+    alone, chosen = LocalExecutor(), genotypes(3)
+    begun = [asyncio.Event() for _ in chosen]
+    slow = [
+        asyncio.create_task(executor.train(SLOW, genotype, b"seed", tmp_path, lambda step, event=event: event.set()))
+        for genotype, event in zip(chosen[:2], begun[:2], strict=True)
+    ]
+    tasks = [asyncio.create_task(executor.train(work.spec, chosen[2], work.seed, tmp_path))]
+    await until(lambda: len(trainers()) >= 2, 60)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await until(lambda: tasks[0].done() or len(trainers()) <= 1, 60)
+    tasks += [asyncio.create_task(executor.train(work.spec, genotype, work.seed, tmp_path)) for genotype in chosen[:2]]
+    await until(lambda: trainers(), 60)
+    os.kill(trainers()[0], signal.SIGKILL)
+    found = await asyncio.gather(*tasks)
+    assert executor.lost >= 1
+    expected = [await alone.train(work.spec, genotype, work.seed, tmp_path) for genotype in (chosen[2], *chosen[:2])]
+    assert found == expected
+    await alone.stop()
+
+
+@pytest.mark.long
+async def test_a_member_mines_with_a_cluster_and_loses_a_worker(executor, tmp_path):
+    print("seed 5")
+
+    async def evaluate(work, genotype, model):
+        return scores[genotype]
+
+    scores = {}
+    train = executor.train
+
+    async def remembered(spec, genotype, *arguments):
+        trained = await train(spec, genotype, *arguments)
+        scores[genotype] = trained.validation_correct
+        return trained
+
+    executor.train = remembered
+    site = Site(Pool(MemoryStorage(), make_settings(), random.Random(5)), tmp_path / "site", evaluate)
+    site.artifacts.put(ENCODED)
+    await site.start(tiny_work())
+    member = PoolMember(site.url, A, tmp_path / "member", executor, backoff=BACKOFF)
+    async with running(member):
+        await until(lambda: member.state.accepted >= 2 and trainers(), 120)
+        os.kill(trainers()[0], signal.SIGKILL)
+        await until(lambda: executor.lost >= 1, 60)
+        wanted = member.state.accepted + 4
+        await until(lambda: member.state.accepted >= wanted, 120)
+    assert not member.state.rejected
+    assert sorted(member.state.slots) == [0, 1, 2]
+    await site.stop()
+
+
+async def test_without_ray_or_without_a_cluster_there_is_a_clear_message(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(NoExecutor, match=r"pip install 'ponas-node\[ray\]'"):
+        await RayExecutor().start()

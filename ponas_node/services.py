@@ -14,7 +14,9 @@ from chain.keys import PrivateKey, address_text
 from consensus import records
 from consensus.types import Payout
 from ponas_node.competitor import Competitor
-from ponas_node.miner.executor import TrainingExecutor
+from ponas_node.miner.executor import NoExecutor
+from ponas_node.miner.local import LocalExecutor
+from ponas_node.miner.member import PoolMember
 from ponas_node.miner.solo import SoloSearch
 from ponas_node.pool_admin import PoolAdmin
 from ponas_node.pool_api import PoolApi, members_json, terms_json
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _VALIDATION_SECONDS = 60.0
 _LISTED = 100  # members that the summary lists; /v1/pool/members has all of them, page by page
+_ALONE_SECONDS = 60.0  # without a pool, before a member with a node searches for itself
+_EXECUTOR_SECONDS = 60.0  # before a search that found nothing to train on tries again
 _LEAST_SILENCE, _MOST_SILENCE = 15.0, 60.0  # seconds without progress after which a lease goes to a backup miner
 
 
@@ -146,12 +150,16 @@ class PoolService:
 
 
 class SoloService:
-    """A search of the node's own."""
+    """A search of the node's own; where the node has pools to mine for, only while none of them answers."""
 
     def __init__(self, node: Node, key: PrivateKey) -> None:
         self._node = node
         self._key = key
-        self.executor = TrainingExecutor(node.config.together, node.config.device, node.config.nice)
+        self.executor = LocalExecutor(node.config.slots, node.config.device, node.config.nice)
+        self.member: PoolMember | None = None
+        if node.config.pools:
+            first, *others = node.config.pools
+            self.member = PoolMember(first, key, node.config.data / "miner", self.executor, fallbacks=others)
         self.search = SoloSearch(
             self.executor,
             storage=NamespaceStorage(node.store.namespace(b"solo")),
@@ -167,6 +175,8 @@ class SoloService:
     async def start(self) -> None:
         """Search and compete."""
         self._tasks = [asyncio.create_task(self._search())]
+        if self.member is not None:
+            self._tasks.append(asyncio.create_task(self.member.run()))
         self._node.spawn(self.competitor.run())
 
     async def stop(self) -> None:
@@ -181,22 +191,36 @@ class SoloService:
         return (Payout(self._key.address, 1),)
 
     async def _search(self) -> None:
-        """Search while there is work; begin anew where the work changes."""
+        """Search while there is work, and no pool; begin anew where the work changes."""
         running: asyncio.Task[None] | None = None
         try:
             while True:
                 work = self._node.work()
+                wanted = self.member is None or self.member.state.alone_for() >= _ALONE_SECONDS
+                if running is not None and running.done():
+                    await _end(running)
+                    running = None
+                if running is not None and (work != self._work or not wanted):
+                    await _cancel([running])
+                    running = None
                 if work != self._work:
-                    if running is not None:
-                        await _cancel([running])
-                    running, self._work = None, None
-                if work is not None and (running is None or running.done()):
+                    self._work = None
+                if work is not None and wanted and running is None:
                     self.search.prepare(work)
                     running, self._work = asyncio.create_task(self.search.run(work)), work
                 await asyncio.sleep(0.5)
         finally:
             if running is not None:
                 await _cancel([running])
+
+
+async def _end(search: asyncio.Task[None]) -> None:
+    """Wait before a search that failed is tried again, where it could not train at all."""
+    try:
+        await search
+    except NoExecutor as error:
+        log.error("%s", error)
+        await asyncio.sleep(_EXECUTOR_SECONDS)
 
 
 async def _feed(node: Node, set_work: Any) -> None:

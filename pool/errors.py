@@ -23,3 +23,7 @@ class NoLease(Invalid):
 
 class PoolFault(Exception):
     """The pool's own storage contradicts itself: a fault in the pool, or a damaged database."""
+
+
+class Unavailable(Exception):
+    """The pool could not take a share for a reason of its own; the member should send it again."""

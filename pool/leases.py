@@ -56,7 +56,7 @@ class Returned:
 
 @dataclass(slots=True)
 class Index:
-    """What would otherwise be looked for among all leases: live ones by id, worker and member; genotypes by where they are."""
+    """What else were to be looked for among all leases: live ones by id, worker and member; genotypes by place."""
 
     live: dict[int, Held] = field(default_factory=dict)
     workers: dict[tuple[bytes, bytes], dict[int, Held]] = field(default_factory=dict)

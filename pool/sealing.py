@@ -24,7 +24,7 @@ class BadSeal(Invalid):
 
 
 class SealingKey:
-    """The pool's key pair. It lives in memory only: what was sealed to it can be read by nobody once the process ended."""
+    """The pool's key pair. It lives in memory only: what was sealed to it cannot be read once the process has ended."""
 
     def __init__(self, private: X25519PrivateKey) -> None:
         self._private = private
@@ -44,7 +44,7 @@ class SealingKey:
 
 
 def seal(data: bytes, public: bytes, info: bytes) -> bytes:
-    """`data` for the owner of the X25519 key `public` alone; `info` is what it belongs to. Raises BadSeal for a bad key."""
+    """`data` for the owner of the X25519 key `public`; `info` is what it belongs to. Raises BadSeal for a bad key."""
     try:
         return SUITE.encrypt(data, X25519PublicKey.from_public_bytes(public), info)
     except ValueError as error:

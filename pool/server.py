@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
+import resource
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiohttp import web
 
 from chain.keys import PrivateKey
 from pool import messages
+from pool.commits import GroupCommit
+from pool.errors import Unavailable
 from pool.heads import SignedHead, sign_head
+from pool.messages import Limit, Standing
 from pool.pool import Accepted, Pool
 from pool.records import SignedShare, milliseconds
-from pool.session import Session, Unavailable
+from pool.sealing import SealingKey
+from pool.session import Bucket, Session
 from pool.work import Work
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 PATH = "/pool/v1/ws"
 HEARTBEAT_SECONDS = 20.0
 TICK_SECONDS = 1.0
+STANDING_SECONDS = 5.0
+CONNECTIONS = 16384
+HANDSHAKES = Limit(size=0, rate=2.0, burst=128)
+"""Connections that one host may open."""
+MODELS = 1024
+"""Models of a work that are kept: more than the competition seals, as some results may yet be refuted."""
+HOST_SECONDS = 600.0
+"""How long a host that opens no connection is remembered: long enough that its bucket is full again."""
 
 Evaluate = Callable[[Work, bytes, bytes], Awaitable[int]]
 """(work, genotype, model bytes) to the exact number of validation samples predicted; negative: no model of it."""
+
+
+class BestScores:
+    """The best scores of a work. Only a result that is among them can compete, so only its model is kept.
+
+    After a restart it knows no scores, and admits more.
+    """
+
+    def __init__(self, most: int = MODELS) -> None:
+        self._most = most
+        self._work = b""
+        self._scores: list[int] = []
+
+    def admits(self, work: Work, correct: int) -> bool:
+        """Count a result; whether it is as good as the best so far."""
+        if work.id != self._work:
+            self._work, self._scores = work.id, []
+        if len(self._scores) < self._most:
+            heapq.heappush(self._scores, correct)
+            return True
+        return correct >= heapq.heappushpop(self._scores, correct)
 
 
 class PoolServer:
@@ -37,12 +74,14 @@ class PoolServer:
         clock: Callable[[], float],
         key: PrivateKey,
         evaluations: int = 1,
-        connections: int = 1024,
+        connections: int = CONNECTIONS,
         connections_per_host: int = 64,
+        handshakes_per_host: Limit = HANDSHAKES,
     ) -> None:
         self.pool = pool
         self.clock = clock
         self.key = key
+        self.sealing = SealingKey.generate()
         self._evaluate = evaluate
         self._store_artifact = store_artifact
         self._slots = asyncio.Semaphore(evaluations)
@@ -52,13 +91,21 @@ class PoolServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._head: SignedHead | None = None
         self._announced: tuple[Work | None, bool] = (None, False)
+        self._handshakes_per_host = handshakes_per_host
+        self._handshakes: dict[str, Bucket] = {}
+        self._commits = GroupCommit(pool)
+        self._best = BestScores()
+        self._standings: dict[bytes, Standing] = {}
+        self._standings_until = 0.0
 
     def routes(self) -> list[web.RouteDef]:
         """The routes for the node's API."""
         return [web.get(PATH, self._connect)]
 
     async def start(self) -> None:
-        """Begin to watch over leases."""
+        """Begin to watch over leases, with as many open files as the system allows: every connection is one."""
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._spawn(self._watch())
 
     async def stop(self) -> None:
@@ -86,6 +133,23 @@ class PoolServer:
             self._head = sign_head(self.key, self.pool.settings.network, len(ledger), ledger.root, at)
         return self._head
 
+    async def commit(self, change: Callable[[], T]) -> T:
+        """Make a change of the pool, and return once it is durable; raises what it raises, or Unavailable."""
+        return await self._commits.run(change)
+
+    def standing(self, member: bytes) -> Standing:
+        """Where a member stands in the next payout table, as of at most `STANDING_SECONDS` ago."""
+        now = self.clock()
+        if now >= self._standings_until:
+            due = self.pool.book.due(len(self.pool.book.earned))
+            total = sum(credit.points for credit in due)
+            self._standings = {
+                credit.address: Standing(place, len(due), credit.points, total)
+                for place, credit in enumerate(due, start=1)
+            }
+            self._standings_until = now + STANDING_SECONDS
+        return self._standings.get(member) or Standing(0, len(self._standings), 0, 0)
+
     async def judge(self, signed: SignedShare, model: bytes) -> Accepted:
         """Measure a share's model, store it, and credit the share. Raises ShareRefused, or Unavailable."""
         work = self.pool.work
@@ -98,18 +162,21 @@ class PoolServer:
             except Exception as error:  # whatever went wrong in the worker is not the member's fault
                 log.warning("a share of %s could not be evaluated: %s", share.address.hex()[:12], error)
                 raise Unavailable(f"the pool could not evaluate the model now: {error}") from error
-        if measured == share.validation_correct:
+        if measured == share.validation_correct and self._best.admits(work, measured):
             try:
                 await asyncio.to_thread(self._store_artifact, model)
             except OSError as error:
                 log.error("a model could not be stored: %s", error)
                 raise Unavailable("the pool could not store the model now") from error
-        return self.pool.accept_share(signed, measured, self.clock())
+        return await self.commit(lambda: self.pool.accept_share(signed, measured, self.clock()))
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
-        host = request.remote or ""
+        host, now = request.remote or "", self.clock()
         if len(self._sessions) >= self._most or self._hosts[host] >= self._most_per_host:
             raise web.HTTPServiceUnavailable(text="the pool has as many connections as it takes; try again later")
+        bucket = self._handshakes.setdefault(host, Bucket(self._handshakes_per_host.burst, now))
+        if not bucket.take(self._handshakes_per_host, now):
+            raise web.HTTPTooManyRequests(text="too many connections were opened from here; try again later")
         most = messages.largest(self.pool.settings.max_model_bytes)
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_SECONDS, max_msg_size=most, compress=False)
         await socket.prepare(request)
@@ -129,8 +196,11 @@ class PoolServer:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            now = self.clock()
+            for host in [host for host, bucket in self._handshakes.items() if bucket.at < now - HOST_SECONDS]:
+                del self._handshakes[host]
             try:
-                expired = self.pool.tick(self.clock())
+                expired = self.pool.tick(now)
             except Exception:  # a full disk must not end the watch for good
                 log.exception("the pool could not let leases expire")
                 continue

@@ -1,13 +1,19 @@
-"""One member's connection to the pool: handshake, limits, and what each message leads to."""
+"""One member's connection to the pool: handshake, limits, and what each message leads to.
+
+Nothing that was recorded is of use again: both sides of a handshake sign what the other one drew for this connection,
+and an upload opens only in its connection and in its place. A share that is sent again is known by its lease, which is
+never given twice, and by the ledger, which has one result of an architecture; both survive a restart.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import WSMsgType, web
 
@@ -15,7 +21,7 @@ from chain.encoding import Record
 from chain.errors import BadEncoding, Invalid
 from chain.keys import PrivateKey, verify
 from pool import messages
-from pool.errors import NoLease, ShareRefused
+from pool.errors import NoLease, ShareRefused, Unavailable
 from pool.heads import SignedHead
 from pool.messages import (
     Announce,
@@ -28,15 +34,20 @@ from pool.messages import (
     Problem,
     Progress,
     Release,
+    SealedUpload,
     ShareAccepted,
     ShareRejected,
     ShareUpload,
+    Standing,
+    StandingRequest,
     Welcome,
 )
 from pool.pool import Accepted, Pool
 from pool.records import SignedShare, WorkRecord, milliseconds
+from pool.sealing import BadSeal, SealingKey
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 HANDSHAKE_SECONDS = 10.0
 SEND_SECONDS = 30.0
 PENDING_SHARES = 4
@@ -45,6 +56,9 @@ FAULTS = 20
 COSTLY = frozenset({"wrong_score", "bad_model"})
 COSTLY_FAULTS = 5
 """Shares that cost an evaluation and proved wrong, after which a connection ends."""
+COSTLY_SECONDS = 600
+"""For so long after that, the member is not let in again; a restart of the pool does not change it."""
+TOO_COSTLY = "too_many_bad_shares"
 
 
 class Evaluator(Protocol):
@@ -52,19 +66,24 @@ class Evaluator(Protocol):
 
     pool: Pool
     key: PrivateKey
+    sealing: SealingKey
     clock: Callable[[], float]
 
     def head(self) -> SignedHead:
         """The ledger as it is, signed."""
         ...
 
+    async def commit(self, change: Callable[[], T]) -> T:
+        """Make a change of the pool, and return once it is durable; raises what it raises, or Unavailable."""
+        ...
+
+    def standing(self, member: bytes) -> Standing:
+        """Where a member stands, as of a few seconds ago."""
+        ...
+
     async def judge(self, signed: SignedShare, model: bytes) -> Accepted:
         """Measure the model and credit the share; raises ShareRefused, or Unavailable."""
         ...
-
-
-class Unavailable(Exception):
-    """The pool could not evaluate a share for a reason of its own; the member should send it again."""
 
 
 class Dismissed(Exception):
@@ -102,6 +121,9 @@ class Session:
         self._key = b""
         self._worker = b""
         self._faults = self._costly = 0
+        self._hello: Hello | None = None
+        self._nonce = b""
+        self._uploads = 0  # number of the last one
         self._buckets: dict[type[Record], Bucket] = {}
         self._shares: set[asyncio.Task[None]] = set()
 
@@ -143,19 +165,25 @@ class Session:
         await self._socket.close()
 
     async def _handshake(self) -> None:
-        pool, key = self._server.pool, self._server.key
+        pool, key, now = self._server.pool, self._server.key, self._server.clock()
         network, most = pool.settings.network, pool.settings.max_model_bytes
-        hello = Hello(messages.VERSION, network, key.public, secrets.token_bytes(32), most)
+        sealing, drawn = self._server.sealing.public, secrets.token_bytes(32)
+        self._hello = hello = Hello(messages.VERSION, network, key.public, sealing, drawn, most)
         await self.send(hello)
         join = await self._receive()
         if not isinstance(join, Join):
             raise Dismissed("no_join", "the first message must be Join")
         try:
             verify(join.member, join.signature, messages.join_digest(hello, join.member, join.nonce, join.worker))
-            self.member = pool.join(join.member, join.worker, self._server.clock())
+            address = pool.join(join.member, join.worker, now)
         except Invalid as error:
             raise Dismissed(error.code, str(error)) from error
-        self._key, self._worker = join.member, join.worker
+        since = milliseconds(now - COSTLY_SECONDS)
+        costly = sum(kept.code in COSTLY and kept.at >= since for kept in pool.rejections.of(address))
+        if costly >= COSTLY_FAULTS:
+            reason = f"{costly} of your shares were wrong of late; connect again in {COSTLY_SECONDS // 60} minutes"
+            raise Dismissed(TOO_COSTLY, reason)
+        self.member, self._key, self._worker, self._nonce = address, join.member, join.worker, join.nonce
         log.info("member %s connected, %r", self.member.hex()[:12], join.agent)
         signature = key.sign(messages.welcome_digest(hello, join.member, join.nonce))
         await self.send(Welcome(signature, milliseconds(pool.settings.silence_seconds)))
@@ -188,42 +216,70 @@ class Session:
         await self.send(Problem(code, reason[:500]))
 
     async def _serve(self, message: Record) -> None:
-        pool, now = self._server.pool, self._server.clock()
+        pool = self._server.pool
         if isinstance(message, LeaseRequest):
-            await self.send(self._lease(message, now))
+            await self.send(await self._lease(message))
         elif isinstance(message, Progress):
             worker = self._worker + bytes([message.slot])
-            if not pool.progress(self.member, worker, message.lease, message.step, now):
+            if not pool.progress(self.member, worker, message.lease, message.step, self._server.clock()):
                 await self.send(LeaseLost(message.lease))
         elif isinstance(message, Release):
-            pool.release(self.member, message.lease, message.genotype)
-        elif isinstance(message, ShareUpload):
-            await self._take_share(message)
+            with contextlib.suppress(Unavailable):  # then the lease runs out by silence
+                await self._server.commit(lambda: pool.release(self.member, message.lease, message.genotype))
+        elif isinstance(message, SealedUpload):
+            upload = await self._open(message)
+            if upload is not None:
+                await self._take_share(upload)
+        elif isinstance(message, StandingRequest):
+            await self.send(self._server.standing(self.member))
         else:
             await self._fault("unexpected", f"a member does not send {type(message).__name__}")
 
-    def _lease(self, request: LeaseRequest, now: float) -> Record:
-        pool = self._server.pool
+    async def _lease(self, request: LeaseRequest) -> Record:
+        pool, worker = self._server.pool, self._worker + bytes([request.slot])
         try:
-            lease = pool.lease(self.member, self._worker + bytes([request.slot]), now, frozenset(request.trained))
+            lease = await self._server.commit(
+                lambda: pool.lease(self.member, worker, self._server.clock(), frozenset(request.trained))
+            )
         except NoLease as error:
             return LeaseDenied(request.slot, error.code, str(error)[:500], milliseconds(error.retry))
+        except Unavailable as error:
+            return LeaseDenied(request.slot, "unavailable", str(error)[:500], 5000)
         work = pool.work
         if work is None:
             return LeaseDenied(request.slot, "no_work", "there is no search open now", 5000)
         deadline = milliseconds(lease.deadline)
         return LeaseGrant(request.slot, lease.id, work.epoch, work.task, lease.genotypes, deadline)
 
+    async def _open(self, message: SealedUpload) -> ShareUpload | None:
+        """What was sealed; None where it is not for this place in this connection, which counts as a breach."""
+        if self._hello is None or message.number <= self._uploads:
+            await self._fault("replayed", f"upload {message.number} after upload {self._uploads}")
+            return None
+        info = messages.upload_info(self._hello, self._key, self._nonce, message.number)
+        try:
+            upload = ShareUpload.decode(self._server.sealing.open(message.sealed, info), len(message.sealed))
+        except (BadSeal, BadEncoding) as error:
+            await self._fault(error.code, str(error))
+            return None
+        self._uploads = message.number
+        return upload
+
     async def _take_share(self, upload: ShareUpload) -> None:
-        share = upload.signed.share
+        share, pool = upload.signed.share, self._server.pool
         if len(self._shares) >= PENDING_SHARES:
             reason = f"{PENDING_SHARES} shares of this connection wait already"
             await self.send(ShareRejected(share.id, "busy", reason, True))
             return
         try:
-            known = self._server.pool.check_share(self._key, upload.signed, upload.model, self._server.clock())
+            known = await self._server.commit(
+                lambda: pool.check_share(self._key, upload.signed, upload.model, self._server.clock())
+            )
         except ShareRefused as refused:
             await self.send(ShareRejected(share.id, refused.code, str(refused)[:500], False))
+            return
+        except Unavailable as error:
+            await self.send(ShareRejected(share.id, "unavailable", str(error)[:500], True))
             return
         if known is not None:
             await self.send(ShareAccepted(share.id, known.points))
@@ -249,7 +305,7 @@ class Session:
     async def _count_costly(self) -> None:
         self._costly += 1
         if self._costly >= COSTLY_FAULTS:
-            await self._say_goodbye("too_many_bad_shares", f"{self._costly} shares were wrong; connect again later")
+            await self._say_goodbye(TOO_COSTLY, f"{self._costly} shares were wrong; connect again later")
 
     async def _say_goodbye(self, code: str, reason: str) -> None:
         if not self._socket.closed:

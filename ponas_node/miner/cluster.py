@@ -1,7 +1,7 @@
 """Trains on a Ray cluster: every training is a task, and one whose process or machine is lost begins anew elsewhere.
 
-A cluster is its owner's: Ray trusts everything in it, so this is for machines of one's own. `ponas-node` must be installed
-on all of them, in the same version.
+Ray trusts everything in a cluster, so this is for machines of one's own. `ponas-node` must be installed on all of them,
+in the same version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PER_GPU = 4
 
 
 class RayExecutor:
-    """See `Executor`. `address` is what `ray.init` takes: "auto" for a cluster that this machine is a part of, or host:port.
+    """See `Executor`. `address` is host:port, or "auto" for a cluster that this machine is a part of.
 
     `slots` None: as many as the cluster has CPUs, or on GPUs `PER_GPU` for each. `device` auto: GPUs where it has any.
     """

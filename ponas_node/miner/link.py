@@ -12,15 +12,15 @@ import aiohttp
 from chain.artifact import artifact_id
 from chain.encoding import Record
 from chain.errors import BadEncoding, BadSignature
-from chain.keys import PrivateKey, verify
+from chain.keys import PrivateKey, address_of, verify
 from pool import messages
-from pool.messages import Hello, Join, Problem, Welcome
+from pool.messages import LARGEST_MODEL, Hello, Join, Problem, SealedUpload, ShareUpload, Welcome
+from pool.sealing import BadSeal, seal
 from pool.server import PATH
 
 AGENT = "ponas-node"
 HANDSHAKE_SECONDS = 15.0
 HEARTBEAT_SECONDS = 20.0
-LARGEST_MODEL = 1 << 28
 LARGEST_MESSAGE = 1 << 20
 R = TypeVar("R", bound=Record)
 
@@ -32,10 +32,26 @@ class LinkError(Exception):
 class PoolLink:
     """An open connection, after the handshake."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, hello: Hello, silence: float) -> None:
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        url: str,
+        hello: Hello,
+        key: PrivateKey,
+        nonce: bytes,
+        silence: float,
+    ) -> None:
+        self.url = url
         self.hello = hello
         self.silence = silence
         self._socket = socket
+        self._member, self._nonce = key.public, nonce
+        self._uploads = 0
+
+    @property
+    def pool(self) -> bytes:
+        """The pool's address."""
+        return address_of(self.hello.pool)
 
     @classmethod
     async def open(cls, http: aiohttp.ClientSession, url: str, key: PrivateKey, worker: bytes) -> PoolLink:
@@ -46,19 +62,21 @@ class PoolLink:
                     url.rstrip("/") + PATH, heartbeat=HEARTBEAT_SECONDS, max_msg_size=LARGEST_MESSAGE, compress=0
                 )
                 try:
-                    return await cls._join(socket, key, worker)
+                    return await cls._join(socket, url, key, worker)
                 except BaseException:
                     await socket.close()
                     raise
         except TimeoutError as error:
             raise LinkError("the pool does not answer") from error
         except aiohttp.WSServerHandshakeError as error:
+            if error.status in (429, 503):
+                raise LinkError(f"the pool is full or was asked too often: it answers {error.status}") from error
             raise LinkError(f"there is no pool at {url}: it answers {error.status} {error.message}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise LinkError(f"cannot connect: {error}") from error
 
     @classmethod
-    async def _join(cls, socket: aiohttp.ClientWebSocketResponse, key: PrivateKey, worker: bytes) -> PoolLink:
+    async def _join(cls, socket: aiohttp.ClientWebSocketResponse, url: str, key: PrivateKey, worker: bytes) -> PoolLink:
         hello = await _expect(socket, Hello)
         if hello.version != messages.VERSION:
             raise LinkError(f"the pool speaks version {hello.version} of the protocol, this miner {messages.VERSION}")
@@ -72,7 +90,7 @@ class PoolLink:
             verify(hello.pool, welcome.signature, messages.welcome_digest(hello, key.public, nonce))
         except BadSignature as error:
             raise LinkError("the pool does not hold the key that it claims") from error
-        return cls(socket, hello, welcome.silence / 1000)
+        return cls(socket, url, hello, key, nonce, welcome.silence / 1000)
 
     async def send(self, message: Record) -> None:
         """Send a message. Raises LinkError where the connection is gone."""
@@ -80,6 +98,16 @@ class PoolLink:
             await self._socket.send_bytes(messages.encode(message))
         except (ConnectionError, RuntimeError) as error:
             raise LinkError("the connection was lost") from error
+
+    async def upload(self, upload: ShareUpload) -> None:
+        """Send a share, sealed to the pool for this place in this connection. Raises LinkError."""
+        self._uploads += 1
+        info = messages.upload_info(self.hello, self._member, self._nonce, self._uploads)
+        try:
+            sealed = seal(upload.encode(), self.hello.sealing, info)
+        except BadSeal as error:
+            raise LinkError(f"the pool's key is of no use: {error}") from error
+        await self.send(SealedUpload(self._uploads, sealed))
 
     async def receive(self) -> AsyncIterator[Record]:
         """Messages until the connection ends. Raises LinkError for what is no message."""

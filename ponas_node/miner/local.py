@@ -23,10 +23,16 @@ class LocalExecutor:
 
     `slots` None: as many as there are physical cores but one, or as the memory of the GPU allows. A process that dies
     with several trainings takes all of them with it, so each of them is tried once more in a process of its own.
+    `side_by_side` makes it one process, or several, whatever the device.
     """
 
     def __init__(
-        self, slots: int | None = 1, device: str = "cpu", nice: int = 10, timeout: float = TRAIN_SECONDS
+        self,
+        slots: int | None = 1,
+        device: str = "cpu",
+        nice: int = 10,
+        timeout: float = TRAIN_SECONDS,
+        side_by_side: bool | None = None,
     ) -> None:
         if slots is not None and slots < 1:
             raise ValueError("an executor has at least one slot")
@@ -36,6 +42,7 @@ class LocalExecutor:
         self._device = device
         self._nice = nice
         self._timeout = timeout
+        self._side_by_side = side_by_side
         self._free = asyncio.Queue[Worker]()
         self._starting = asyncio.Lock()
 
@@ -44,7 +51,8 @@ class LocalExecutor:
         async with self._starting:
             if not self.workers:
                 device, slots = await self._plan()
-                count, together = (slots, 1) if device.startswith("cpu") else (1, slots)
+                one = not device.startswith("cpu") if self._side_by_side is None else self._side_by_side
+                count, together = (1, slots) if one else (slots, 1)
                 self._device, self._slots = device, slots
                 self.workers = [Worker(f"train-{i}", nice=self._nice, together=together) for i in range(count)]
                 for worker in self.workers * together:

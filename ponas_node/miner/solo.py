@@ -11,7 +11,7 @@ from typing import Annotated
 
 from chain.encoding import U32, Address, Record, Size
 from consensus.types import Genotype, Leaves
-from ponas_node.miner.executor import TrainingExecutor, TrainingFailed
+from ponas_node.miner.executor import Executor, TrainingFailed
 from ponas_node.miner.state import MinerState
 from pool.search import Archive, Evolution, Strategy
 from pool.storage import Storage, Writes
@@ -55,7 +55,7 @@ class SoloSearch:
 
     def __init__(
         self,
-        executor: TrainingExecutor,
+        executor: Executor,
         storage: Storage,
         store_artifact: Callable[[bytes], bytes],
         artifacts: Path,
@@ -93,11 +93,12 @@ class SoloSearch:
         self.state.say(f"epoch {work.epoch}: task {work.spec.name!r}, {len(archive)} results so far")
 
     async def run(self, work: Work, on_found: Callable[[Candidate, bytes], None] | None = None) -> None:
-        """Search until cancelled. `on_found` gets every result and its model's bytes."""
+        """Search until cancelled. `on_found` gets every result and its model's bytes. Raises NoExecutor."""
         self.prepare(work)
+        slots = await self._executor.start()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for slot in range(self._executor.slots):
+                for slot in range(slots):
                     tasks.create_task(self._search(slot, work, on_found))
         finally:
             self._training.clear()
@@ -131,8 +132,9 @@ class SoloSearch:
             self._storage.put(_RESULT + work.id + genotype, found.encode())
             archive.add(found.candidate)
             self._training.discard(genotype)
-            self.state.finished(trained.validation_correct, trained.validation_total)
-            self.state.say(f"{archive.domain.space.text(genotype)}: {trained.validation_correct} correct")
+            text = archive.domain.space.text(genotype)
+            self.state.finished(trained.validation_correct, trained.validation_total, text)
+            self.state.say(f"{text}: {trained.validation_correct} correct")
             if on_found is not None and model == found.candidate.model:
                 on_found(found.candidate, trained.model)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from pool.messages import Standing
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +40,34 @@ class MinerState:
     accepted: int = 0
     points: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    reasons: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     best_correct: int = 0
     best_total: int = 0
+    best_text: str = ""
+    watched: bool = False  # somebody looks: ask the pool for what only a screen shows
+    standing: Standing | None = None
+    changed_at: float = field(default_factory=time.monotonic)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=50))
 
     def say(self, text: str, *, warn: bool = False) -> None:
         """Log a line, and keep it for the screen."""
         log.log(logging.WARNING if warn else logging.INFO, "%s", text)
         self.lines.append(text)
+        self.on_change(self)
+
+    def connect(self, connected: bool) -> None:
+        """The connection to the pool is there, or not."""
+        if connected != self.connected:
+            self.connected, self.changed_at = connected, time.monotonic()
+        self.on_change(self)
+
+    def alone_for(self) -> float:
+        """Seconds without a pool."""
+        return 0.0 if self.connected else time.monotonic() - self.changed_at
+
+    def stand(self, standing: Standing) -> None:
+        """The pool says where the miner stands."""
+        self.standing = standing
         self.on_change(self)
 
     def training(self, slot: int, text: str = "", genotype: bytes = b"", steps: int = 0) -> None:
@@ -57,9 +80,9 @@ class MinerState:
         self.slots[slot].step = step
         self.on_change(self)
 
-    def finished(self, correct: int, total: int) -> None:
-        """A training ended with this validation score."""
+    def finished(self, correct: int, total: int, text: str) -> None:
+        """The training of the architecture `text` ended with this validation score."""
         self.trained += 1
         if correct > self.best_correct or not self.best_total:
-            self.best_correct, self.best_total = correct, total
+            self.best_correct, self.best_total, self.best_text = correct, total, text
         self.on_change(self)

@@ -16,6 +16,7 @@ from ponas_node.wallet import create_wallet, read_wallet
 
 NODES = ("node1", "node2", "node3", "node4")
 POOL, SOLO = "pool", "solo"
+ONE = ("--slots", "1")  # training at a time: the participants share a machine
 MEMBERS = ("member1", "member2")
 FULL_NODES = (*NODES, POOL, SOLO)
 EVERYBODY = (*FULL_NODES, *MEMBERS)
@@ -64,12 +65,12 @@ class Layout:
         ponas = [sys.executable, "-m", "ponas_node.cli.main"]
         wallet, data = ["--wallet", str(self.wallet(name))], ["--data", str(self.data(name))]
         if name in MEMBERS:
-            return [*ponas, "mine", "--pool", self.url(POOL), *wallet, *data]
+            return [*ponas, "mine", "--pool", self.url(POOL), *wallet, *data, *ONE]
         p2p, api = self.ports[name]
         peers = [f"--peer=127.0.0.1:{self.ports[other][0]}" for other in FULL_NODES if other != name]
         common = [*wallet, *data, "--genesis", str(self.genesis_path), "--p2p-port", str(p2p), "--api-port", str(api)]
         if name == SOLO:
-            return [*ponas, "mine", "--solo", *common, *peers, "--prover-delay=-1"]
+            return [*ponas, "mine", "--solo", *common, *peers, *ONE, "--prover-delay=-1"]
         # The first node proves the beacon; the others stand by, each a slot later than the one before.
         order = FULL_NODES.index(name)
         delay = f"--prover-delay={order * 2 if order < 3 else -1}"

@@ -78,7 +78,22 @@ def test_wallet(fail, genesis):
     assert not Path("d").exists()
 
 
-@pytest.mark.parametrize("number", ["0", "33", "-1"])
-def test_trainings_side_by_side_are_some_but_not_many(number, capsys):
-    assert main(["mine", "--pool", "http://127.0.0.1:1", "--wallet", "w.json", "--together", number]) == 2
-    assert f"1 to 32, not {number}" in capsys.readouterr().err
+@pytest.mark.parametrize("number", ["0", "257", "-1", "some"])
+def test_slots_are_some_but_not_too_many(number, capsys):
+    assert main(["mine", "--pool", "http://127.0.0.1:1", "--wallet", "w.json", "--slots", number]) == 2
+    assert f"1 to 256, or auto, not {number}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ([], "--pool URL, or --solo"),
+        (["--pool", "127.0.0.1"], "is not a URL"),
+        (["--pool", "http://127.0.0.1:1", "--address", "127.0.0.1:2"], "--executor ray"),
+        (["--solo", "--executor", "ray"], "trains on this machine"),
+        (["--pool", "http://127.0.0.1:1", "--solo"], "--genesis"),
+    ],
+)
+def test_mining_options_that_do_not_go_together(options, hint, capsys):
+    assert main(["mine", "--wallet", "w.json", *options]) == 2
+    assert hint in capsys.readouterr().err

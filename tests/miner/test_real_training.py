@@ -11,7 +11,8 @@ import pytest
 from chain.artifact import artifact_id
 from consensus.datasets import digits, encode_dataset
 from ponas_node.artifacts import ArtifactStore
-from ponas_node.miner.executor import TrainingExecutor, TrainingFailed
+from ponas_node.miner.executor import TrainingFailed
+from ponas_node.miner.local import LocalExecutor
 from ponas_node.miner.member import PoolMember
 from ponas_node.miner.solo import SoloSearch
 from ponas_node.worker import Worker
@@ -48,7 +49,7 @@ async def test_two_members_train_and_the_pool_measures(tmp_path):
     site.artifacts.put(ENCODED)
     await site.start(tiny_work())
     members = [
-        PoolMember(site.url, signer, tmp_path / str(i), TrainingExecutor(), backoff=BACKOFF)
+        PoolMember(site.url, signer, tmp_path / str(i), LocalExecutor(), backoff=BACKOFF)
         for i, signer in enumerate((A, B))
     ]
     async with running(*members):
@@ -66,7 +67,7 @@ async def test_two_members_train_and_the_pool_measures(tmp_path):
 
 
 async def test_executor_reports_failures_and_can_be_cancelled(tmp_path):
-    executor, work = TrainingExecutor(), tiny_work()
+    executor, work = LocalExecutor(), tiny_work()
     with pytest.raises(TrainingFailed, match=r"FileNotFoundError|No such file"):
         await executor.train(work.spec, bytes(15), work.seed, tmp_path)
     store = ArtifactStore(tmp_path)

@@ -15,7 +15,7 @@ from chain.keys import PrivateKey
 from consensus import records
 from consensus.genesis import Genesis
 from ponas_node.config import NodeConfig
-from ponas_node.miner.executor import TrainingExecutor
+from ponas_node.miner.local import LocalExecutor
 from ponas_node.miner.member import PoolMember
 from ponas_node.node import Node
 from ponas_node.run import build_node
@@ -55,7 +55,7 @@ class Cluster:
         self.root = root
         self.genesis = genesis
         self.nodes: dict[str, Node] = {}
-        self._members: list[tuple[asyncio.Task[None], TrainingExecutor]] = []
+        self._members: list[tuple[asyncio.Task[None], LocalExecutor]] = []
 
     async def start(self, name: str, owner: PrivateKey | None = None, **options: object) -> Node:
         """Start a node that knows all others."""
@@ -71,7 +71,7 @@ class Cluster:
 
     async def member(self, owner: PrivateKey, pool: Node, name: str) -> PoolMember:
         """Start a pool member."""
-        executor = TrainingExecutor()
+        executor = LocalExecutor()
         member = PoolMember(f"http://127.0.0.1:{pool.api_port}", owner, self.root / name, executor)
         self._members.append((asyncio.create_task(member.run()), executor))
         return member

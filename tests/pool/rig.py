@@ -33,6 +33,9 @@ class FakeExecutor:
         self.slots, self.seconds, self.fail, self.lie = slots, seconds, fail, lie
         self.trained: list[bytes] = []
 
+    async def start(self):
+        return self.slots
+
     async def train(self, spec, genotype, seed, artifacts, on_progress=None):
         if not (artifacts / spec.dataset.hex()).is_file():
             raise TrainingFailed("no dataset")

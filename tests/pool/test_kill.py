@@ -19,6 +19,7 @@ from tests.pool.processes import open_storage, the_work
 from tests.pool.rig import BACKOFF, FakeExecutor, Site, running, until
 
 KILLS = 3
+POOL = key(99).address
 
 
 class Witness(PoolMember):
@@ -28,10 +29,10 @@ class Witness(PoolMember):
         super().__init__(*arguments, **named)
         self.acknowledged: list[bytes] = []
 
-    def _settle(self, upload, answer):
-        if isinstance(answer, ShareAccepted):
-            self.acknowledged.append(upload.signed.share.id)
-        return super()._settle(upload, answer)
+    def _take(self, message):
+        if isinstance(message, ShareAccepted):
+            self.acknowledged.append(message.share)
+        super()._take(message)
 
 
 def free_port() -> int:
@@ -73,7 +74,7 @@ async def test_pool_killed_at_random_moments(tmp_path):
         ids = Counter(member.acknowledged)
         assert max(ids.values()) == 1
         view = pool.member(signer.address)
-        waiting = len(Outbox(tmp_path / str(members.index(member)) / "outbox"))
+        waiting = len(Outbox(tmp_path / str(members.index(member)) / "outbox" / POOL.hex()))
         assert len(ids) <= view.shares <= len(ids) + waiting
         assert view.earned == sum(
             pool.work.points(found.validation_correct) for found in pool.archive if found.finder == signer.address
@@ -98,9 +99,10 @@ async def test_miner_killed_at_random_moments(tmp_path):
         finally:
             await kill(process)
     last = PoolMember(site.url, key(1), folder, FakeExecutor(3600), backoff=BACKOFF)
-    left = len(last._outbox)
+    outbox = last._delivery.box(POOL)
+    left = len(outbox)
     async with running(last):
-        await until(lambda: last.state.connected and not len(last._outbox))
+        await until(lambda: last.state.connected and not len(outbox))
     assert last.state.accepted == left
     view = site.pool.member(address)
     assert view.shares == len(site.pool.archive)
@@ -111,10 +113,12 @@ async def test_miner_killed_at_random_moments(tmp_path):
 async def test_the_command_ends_on_a_signal_and_says_why_it_waits(tmp_path):
     code = (
         "import asyncio, logging, pathlib, sys\n"
-        "from ponas_node.miner.member import run_member\n"
+        "from ponas_node.miner.command import run_member\n"
+        "from ponas_node.miner.local import LocalExecutor\n"
         "from tests.pool.kit import key\n"
         "logging.basicConfig(level=logging.INFO)\n"
-        "sys.exit(asyncio.run(run_member('http://127.0.0.1:9', key(1), pathlib.Path(sys.argv[1]), 'cpu')))\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "sys.exit(asyncio.run(run_member(['http://127.0.0.1:9'], key(1), folder, LocalExecutor())))\n"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, str(tmp_path), stderr=asyncio.subprocess.PIPE
@@ -127,4 +131,4 @@ async def test_the_command_ends_on_a_signal_and_says_why_it_waits(tmp_path):
         process.terminate()
         assert await process.wait() == 0
     assert b"cannot connect" in line
-    assert b"next try in" in line
+    assert b"next try at" in line

@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 
 from chain.artifact import artifact_id
+from ponas_node.miner.folder import DataInUse
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
-from ponas_node.miner.member import DataInUse, PoolMember
+from ponas_node.miner.member import PoolMember
 from pool import messages
 from pool.messages import (
     Hello,
@@ -115,7 +116,7 @@ async def test_a_miner_that_was_killed_sends_its_share_after_the_restart(site, t
     member = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(), backoff=BACKOFF)
     async with running(member):
         await until(lambda: member.state.trained >= 1)
-    assert len(list((tmp_path / "m" / "outbox").iterdir())) >= 1
+    assert len(list((tmp_path / "m" / "outbox" / site.key.address.hex()).iterdir())) >= 1
     site.server._evaluate = site._score
     again = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(3600), backoff=BACKOFF)
     async with running(again):
@@ -273,10 +274,10 @@ async def test_shares_by_hand(site):
         held = site.pool.leases.held[lease.lease].lease
         genotype = lease.genotypes[0]
         signed, model = make_share(site.pool.work, held, genotype, A, score_of(genotype))
-        await other.send(ShareUpload(signed, model))
+        await other.upload(ShareUpload(signed, model))
         assert (await answer(other, ShareRejected)).code == "wrong_member"
         for _ in range(2):
-            await link.send(ShareUpload(signed, model))
+            await link.upload(ShareUpload(signed, model))
             assert (await answer(link, ShareAccepted)).share == signed.share.id
         assert site.evaluated == [genotype]
         site.server.set_work(None)

@@ -1,0 +1,62 @@
+"""Changes of a pool in groups: those that wait are made together, stored with one sync, and only then answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pool.errors import Unavailable
+from pool.pool import Pool
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+MOST = 256
+"""Changes in a group: between two groups everything else has its turn."""
+
+
+class GroupCommit:
+    """See the module."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+
+    async def run(self, change: Callable[[], T]) -> T:
+        """Make a change; returns when it is durable. Raises what it raises, or Unavailable where it is not stored.
+
+        Unavailable leaves open whether the change will be stored: it is, with the next group that can be.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append((change, future))
+        return await future
+
+    def _flush(self) -> None:
+        outcomes: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
+        try:
+            with self._pool.group():
+                for _ in range(min(MOST, len(self._waiting))):
+                    change, future = self._waiting.popleft()
+                    if future.cancelled():
+                        continue
+                    try:
+                        outcomes.append((future, change(), None))
+                    except Exception as error:  # the caller's own
+                        outcomes.append((future, None, error))
+        except Exception as error:  # the storage raises whatever it raises
+            log.exception("the pool could not store its changes")
+            failure = Unavailable(f"the pool could not store the change now: {error}")
+            outcomes = [(future, None, failure) for future, _, _ in outcomes]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        for future, value, refusal in outcomes:
+            if future.cancelled():
+                continue
+            if refusal is None:
+                future.set_result(value)
+            else:
+                future.set_exception(refusal)

@@ -41,6 +41,10 @@ class Cost:
     macs: int
 
 
+_EDITS = 20
+"""Random edits that are tried before all are listed, which takes as long as a hundred tries."""
+
+
 class Space(ABC):
     """One search space. Implementations are stateless; all randomness comes in as an argument."""
 
@@ -130,7 +134,14 @@ class Space(ABC):
 
     def mutate(self, genotype: bytes, rng: random.Random) -> bytes:
         """A canonical genotype one gene edit away, different from the canonical form of `genotype`."""
-        return rng.choice(self.neighbours(genotype))
+        origin = self.canonical(genotype)
+        for _ in range(_EDITS):
+            position = rng.randrange(len(self.gene_sizes))
+            value = rng.randrange(self.gene_sizes[position])
+            edited = self.canonical(origin[:position] + bytes([value]) + origin[position + 1 :])
+            if edited != origin:
+                return edited
+        return rng.choice(self.neighbours(origin))
 
     def neighbours(self, genotype: bytes) -> list[bytes]:
         """All distinct canonical genotypes one gene edit away from the canonical form, in a fixed order."""

@@ -94,8 +94,11 @@ class RayExecutor:
             raise TrainingFailed(str(error.cause or error)) from error
         except errors.RayError:
             return None
-        finally:
-            self._ray.cancel(running)  # of no effect on a task that has ended
+        except asyncio.CancelledError:
+            # By force, with the process: an interrupted import would leave one that can train nothing any more.
+            if self._ray.is_initialized():
+                self._ray.cancel(running, force=True)
+            raise
         return None
 
     def _plan(self, resources: dict[str, float]) -> None:

@@ -1,0 +1,202 @@
+"""A pool with very many members over real sockets: shares accounted, lease latency, memory.
+
+Real: handshakes, signatures, sealed uploads, leases, the synced ledger, models on disk. Left out: training, and the
+evaluation of models, which a pool does in worker processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import plyvel
+from aiohttp import web
+
+from bench.pool_load import Member, Tally, score_of
+from chain.artifact import artifact_id
+from chain.hashing import digest
+from chain.keys import PrivateKey
+from chain.namespace import Namespace
+from consensus.types import TaskSpec, task_id
+from ponas_node.artifacts import ArtifactStore
+from pool.messages import Limit
+from pool.pool import Pool, PoolSettings
+from pool.server import PoolServer
+from pool.storage import NamespaceStorage
+from pool.work import Work
+
+NETWORK = digest("bench-network")
+SAMPLES = 1000
+SEED = 20
+BACKLOG = 4096
+
+
+def figures(options: argparse.Namespace) -> dict[str, object]:
+    """Figures at a steady load, and at the highest that the pool takes. `options.quick`: few members, seconds only."""
+    quick = bool(getattr(options, "quick", False))
+    members, seconds = (500, 4.0) if quick else (10_000, 20.0)
+    steady, model_bytes = 2_200, 16 << 10
+    _more_files()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        with _pool(folder, port) as process:
+            found = asyncio.run(_load(port, members, seconds, min(steady, members * 2), model_bytes))
+            memory, busy = _peak_memory(process.pid), _processor_seconds(process.pid)
+        began = time.perf_counter()
+        db, pool = _open(folder)
+        restart = time.perf_counter() - began
+        kept = pool.summary().shares
+        db.close()
+    if kept < int(str(found["shares_acknowledged"])):
+        raise RuntimeError(f"{found['shares_acknowledged']} shares were acknowledged, the ledger has {kept}")
+    return {
+        "members": members,
+        "model_bytes": model_bytes,
+        **found,
+        "pool_peak_memory_mb": round(memory / 1e6, 1),
+        "pool_processor_ms_per_share": round(busy / kept * 1000, 3),
+        "shares_in_ledger": kept,
+        "restart_seconds": round(restart, 2),
+    }
+
+
+async def _load(port: int, members: int, seconds: float, steady: int, model_bytes: int) -> dict[str, object]:
+    """Connect all members; then a steady load; then as much as goes."""
+    loop = asyncio.get_running_loop()
+    tally = Tally(rest=2 * members / steady, model_bytes=model_bytes)
+    everyone = []
+    began = time.perf_counter()
+    for first in range(0, members, 100):
+        some = [Member(number, tally, loop) for number in range(first, min(members, first + 100))]
+        await asyncio.gather(*(loop.create_connection(lambda m=m: m, "127.0.0.1", port) for m in some))  # type: ignore[misc]
+        everyone += some
+        await _until(lambda wanted=len(everyone): tally.joined >= wanted)  # type: ignore[misc]
+    connecting = time.perf_counter() - began
+    rng = random.Random(SEED)
+    for member in everyone:
+        loop.call_later(rng.random() * tally.rest, member.ask)
+    await asyncio.sleep(2 * tally.rest)
+    found: dict[str, object] = {"connections_per_second": round(members / connecting)}
+    acknowledged = 0
+    for name, rest in (("steady", tally.rest), ("highest", 0.0)):
+        if rest != tally.rest:
+            tally.rest = rest
+            await asyncio.sleep(2 * members / steady)
+        acknowledged += tally.accepted
+        tally.begin()
+        began = time.perf_counter()
+        await asyncio.sleep(seconds)
+        rate = tally.accepted / (time.perf_counter() - began)
+        found |= {
+            f"{name}_shares_per_second": round(rate),
+            f"{name}_lease_ms_median": _milliseconds(tally.leases, 50),
+            f"{name}_lease_ms_p99": _milliseconds(tally.leases, 99),
+            f"{name}_share_ms_median": _milliseconds(tally.shares, 50),
+            f"{name}_share_ms_p99": _milliseconds(tally.shares, 99),
+        }
+    tally.stopped = True
+    found |= {
+        "shares_acknowledged": acknowledged + tally.accepted,
+        "connections_lost": tally.lost,
+        "shares_rejected": sum(tally.rejected.values()),
+        "leases_denied": sum(tally.denied.values()),
+    }
+    if tally.lost or tally.rejected or tally.denied:
+        raise RuntimeError(f"not all went well: {tally.lost} lost, {tally.rejected}, {tally.denied}")
+    return found
+
+
+def _milliseconds(latencies: list[float], percentile: int) -> float:
+    return round(statistics.quantiles(latencies, n=100)[percentile - 1] * 1000, 1)
+
+
+async def _until(condition: object) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def _pool(folder: Path, port: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    process = subprocess.Popen([sys.executable, "-m", "bench.pool_capacity", str(folder), str(port)])
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _peak_memory(pid: int) -> int:
+    """Bytes of main memory that the process had at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _more_files() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _work() -> Work:
+    spec = TaskSpec(
+        name="bench", dataset=artifact_id(b"bench"), dataset_bytes=5, height=8, width=8, channels=1, classes=10,
+        test_samples=500, space="stages-v1", max_parameters=10_000_000, max_macs=1_000_000_000, steps=600, batch=64,
+        learning_rate=400, segments=6, eval_samples=300, baseline=1000, bounty_per_epoch=0,
+    )  # fmt: skip
+    return Work(1, task_id(spec, b""), spec, bytes(32), time.time() + 36_000, SAMPLES)
+
+
+def _open(folder: Path) -> tuple[plyvel.DB, Pool]:
+    db = plyvel.DB(str(folder / "db"), create_if_missing=True)
+    settings = PoolSettings(network=NETWORK, max_model_bytes=1 << 20)
+    return db, Pool(NamespaceStorage(Namespace(db, b"pool")), settings, random.Random(SEED))
+
+
+async def _serve(folder: Path, port: int) -> None:
+    """The pool's process."""
+
+    async def evaluate(work: Work, genotype: bytes, model: bytes) -> int:
+        return score_of(genotype)
+
+    _, pool = _open(folder)
+    many = 1 << 20  # all members come from this machine
+    server = PoolServer(
+        pool, evaluate, ArtifactStore(folder / "artifacts").put, time.time, PrivateKey(bytes(32)),
+        connections_per_host=many, handshakes_per_host=Limit(0, many, many),
+    )  # fmt: skip
+    app = web.Application()
+    app.add_routes(server.routes())
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=BACKLOG).start()
+    await server.start()
+    server.set_work(_work())
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))

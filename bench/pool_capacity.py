@@ -41,12 +41,13 @@ NETWORK = digest("bench-network")
 SAMPLES = 1000
 SEED = 20
 BACKLOG = 4096
+SECONDS, QUICK_SECONDS = 20.0, 4.0
 
 
 def figures(options: argparse.Namespace) -> dict[str, object]:
     """Figures at a steady load, and at the highest that the pool takes. `options.quick`: few members, seconds only."""
     quick = bool(getattr(options, "quick", False))
-    members, seconds = (500, 4.0) if quick else (10_000, 20.0)
+    members, seconds = (500, QUICK_SECONDS) if quick else (10_000, SECONDS)
     steady, model_bytes = 2_200, 16 << 10
     _more_files()
     with tempfile.TemporaryDirectory() as name:
@@ -54,8 +55,8 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         with _pool(folder, port) as process:
-            found = asyncio.run(_load(port, members, seconds, min(steady, members * 2), model_bytes))
-            memory, busy = _peak_memory(process.pid), _processor_seconds(process.pid)
+            found = asyncio.run(_load(process.pid, port, members, seconds, min(steady, members * 2), model_bytes))
+            memory = _peak_memory(process.pid)
         began = time.perf_counter()
         db, pool = _open(folder)
         restart = time.perf_counter() - began
@@ -68,13 +69,12 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         "model_bytes": model_bytes,
         **found,
         "pool_peak_memory_mb": round(memory / 1e6, 1),
-        "pool_processor_ms_per_share": round(busy / kept * 1000, 3),
         "shares_in_ledger": kept,
         "restart_seconds": round(restart, 2),
     }
 
 
-async def _load(port: int, members: int, seconds: float, steady: int, model_bytes: int) -> dict[str, object]:
+async def _load(pid: int, port: int, members: int, seconds: float, steady: int, model_bytes: int) -> dict[str, object]:
     """Connect all members; then a steady load; then as much as goes."""
     loop = asyncio.get_running_loop()
     tally = Tally(rest=2 * members / steady, model_bytes=model_bytes)
@@ -98,11 +98,12 @@ async def _load(port: int, members: int, seconds: float, steady: int, model_byte
             await asyncio.sleep(2 * members / steady)
         acknowledged += tally.accepted
         tally.begin()
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), _processor_seconds(pid)
         await asyncio.sleep(seconds)
-        rate = tally.accepted / (time.perf_counter() - began)
+        rate, busy = tally.accepted / (time.perf_counter() - began), _processor_seconds(pid) - busy
         found |= {
             f"{name}_shares_per_second": round(rate),
+            f"{name}_processor_ms_per_share": round(busy / tally.accepted * 1000, 3),
             f"{name}_lease_ms_median": _milliseconds(tally.leases, 50),
             f"{name}_lease_ms_p99": _milliseconds(tally.leases, 99),
             f"{name}_share_ms_median": _milliseconds(tally.shares, 50),

@@ -84,6 +84,7 @@ class Pool:
         self.work: Work | None = None
         self.leasing = False
         self.archives: dict[bytes, tuple[Work, Archive]] = {}
+        self._archive: Archive | None = None
         self.book = Book()
         self.leases = LeaseBook(storage, settings.silence_seconds)
         self.rejections = RejectionLog(storage)
@@ -108,7 +109,7 @@ class Pool:
     @property
     def archive(self) -> Archive | None:
         """Results of the current work."""
-        return self.archives[self.work.id][1] if self.work is not None else None
+        return self._archive
 
     # --- the epoch's work
 
@@ -444,7 +445,7 @@ class Pool:
             domain = Domain(work.spec, self.settings.least_subspaces)
             archive = Archive(domain, self._heritage.get(work.task, ()))
         self.archives[work.id] = (work, archive)
-        self.work = work
+        self.work, self._archive = work, archive
         while len(self.archives) > self.settings.works_kept:
             oldest = next(iter(self.archives))
             del self.archives[oldest]

@@ -162,7 +162,9 @@ class Evolution(Strategy):
         population = archive.recent(self.population)
         for _ in range(ATTEMPTS // 10):
             drawn = rng.sample(population, min(self.tournament, len(population)))
-            parents = [genotype for genotype in drawn if genotype.startswith(within)] or drawn
+            parents = [genotype for genotype in drawn if genotype.startswith(within)]
+            if not parents:
+                continue
             genotype = archive.domain.space.mutate(min(parents, key=archive.rank), rng)
             if _fresh(archive, taken, genotype, within):
                 return genotype

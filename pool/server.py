@@ -50,13 +50,13 @@ class BestScores:
 
     def __init__(self, most: int = MODELS) -> None:
         self._most = most
-        self._work = b""
+        self._work: Work | None = None
         self._scores: list[int] = []
 
     def admits(self, work: Work, correct: int) -> bool:
         """Count a result; whether it is as good as the best so far."""
-        if work.id != self._work:
-            self._work, self._scores = work.id, []
+        if work is not self._work:
+            self._work, self._scores = work, []
         if len(self._scores) < self._most:
             heapq.heappush(self._scores, correct)
             return True

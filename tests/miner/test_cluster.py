@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,29 +25,38 @@ from tests.miner.test_real_training import ENCODED, A, tiny_work
 from tests.miner.test_side_by_side import SLOW, WORK, genotypes
 from tests.pool.kit import make_settings
 from tests.pool.rig import BACKOFF, Site, running, until
+from tests.pool.test_kill import free_port
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-SMALL = ["--num-cpus=3", "--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats"]
+SMALL = ["--node-ip-address=127.0.0.1", "--num-cpus=3", "--object-store-memory=80000000"]
+QUIET = ["--include-dashboard=false", "--disable-usage-stats"]
+    "--node-ip-address=127.0.0.1",
+    "--num-cpus=3",
+    "--object-store-memory=80000000",
+    "--include-dashboard=false",
+    "--disable-usage-stats",
+]
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address():
     """A cluster on this machine, as a user would start it."""
-    pytest.importorskip("ray")
-    port = 26379
-    folder = tmp_path_factory.mktemp("ray", numbered=True)
-    command = [*RAY, "start", "--head", "--block", f"--port={port}", f"--temp-dir=/tmp/{folder.name}", *SMALL]
-    cluster = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    yield f"127.0.0.1:{port}"
-    cluster.terminate()
-    cluster.wait(60)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray keeps a token in the home directory
+        pytest.importorskip("ray")
+        port = free_port()
+        command = [*RAY, "start", "--head", "--block", f"--port={port}", f"--temp-dir={folder}", *SMALL, *QUIET]
+        cluster = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        yield f"127.0.0.1:{port}"
+        cluster.terminate()
+        cluster.wait(60)
 
 
 @pytest.fixture
 async def executor(address, tmp_path):
     ArtifactStore(tmp_path).put(ENCODED)
     made = RayExecutor(address)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             try:
                 assert await made.start() == 3
@@ -82,27 +93,37 @@ async def test_results_and_progress_are_those_of_this_machine(executor, tmp_path
 
 @pytest.mark.long
 async def test_a_killed_worker_costs_no_training(executor, tmp_path):
-    work = tiny_work()
-    alone, chosen = LocalExecutor(), genotypes(3)
-    begun = [asyncio.Event() for _ in chosen]
-    slow = [
-        asyncio.create_task(executor.train(SLOW, genotype, b"seed", tmp_path, lambda step, event=event: event.set()))
-        for genotype, event in zip(chosen[:2], begun[:2], strict=True)
+    spec, alone, chosen = dataclasses.replace(WORK.spec, steps=600), LocalExecutor(), genotypes(3)
+    begun = asyncio.Event()
+    tasks = [
+        asyncio.create_task(executor.train(spec, genotype, WORK.seed, tmp_path, lambda step: begun.set()))
+        for genotype in chosen
     ]
-    tasks = [asyncio.create_task(executor.train(work.spec, chosen[2], work.seed, tmp_path))]
-    await until(lambda: len(trainers()) >= 2, 60)
-    for task in slow:
-        task.cancel()
-    await asyncio.gather(*slow, return_exceptions=True)
-    await until(lambda: tasks[0].done() or len(trainers()) <= 1, 60)
-    tasks += [asyncio.create_task(executor.train(work.spec, genotype, work.seed, tmp_path)) for genotype in chosen[:2]]
-    await until(lambda: trainers(), 60)
+    await begun.wait()
     os.kill(trainers()[0], signal.SIGKILL)
     found = await asyncio.gather(*tasks)
     assert executor.lost >= 1
-    expected = [await alone.train(work.spec, genotype, work.seed, tmp_path) for genotype in (chosen[2], *chosen[:2])]
-    assert found == expected
+    assert found == [await alone.train(spec, genotype, WORK.seed, tmp_path) for genotype in chosen]
     await alone.stop()
+
+
+@pytest.mark.long
+async def test_a_training_can_be_cancelled_and_its_place_is_free_again(executor, tmp_path):
+    for _ in range(2):
+        begun = [asyncio.Event() for _ in range(3)]
+        endless = [
+            asyncio.create_task(executor.train(SLOW, genotype, WORK.seed, tmp_path, lambda _, event=event: event.set()))
+            for genotype, event in zip(genotypes(3), begun, strict=True)
+        ]
+        async with asyncio.timeout(120):
+            for event in begun:
+                await event.wait()
+        for task in endless:
+            task.cancel()
+        outcomes = await asyncio.gather(*endless, return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+    assert await executor.train(WORK.spec, genotypes(1)[0], WORK.seed, tmp_path)
+    assert executor.lost == 0
 
 
 @pytest.mark.long

@@ -1,0 +1,168 @@
+"""Sealed uploads: the RFC's own vectors, and nothing that was recorded is of use in another place."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from chain.errors import BadEncoding
+from pool import messages
+from pool.messages import Join, LeaseGrant, LeaseRequest, Problem, SealedUpload, ShareAccepted, ShareUpload
+from pool.sealing import OVERHEAD, BadSeal, SealingKey, seal
+from tests.pool.kit import make_share
+from tests.pool.rig import score_of
+from tests.pool.test_server import A, B, answer, last_words, link_to, new_pool, raw, real_work, site  # noqa: F401
+
+KEM, HPKE = b"KEM" + b"\x00\x20", b"HPKE" + b"\x00\x20\x00\x01\x00\x03"
+
+
+def extract(suite, salt, label, key):
+    return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + key, "sha256")
+
+
+def expand(suite, secret, label, info, size):
+    block = size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info + b"\x01"
+    return hmac.digest(secret, block, hashlib.sha256)[:size]
+
+
+def reference_open(sealed: bytes, private: X25519PrivateKey, info: bytes, aad: bytes) -> bytes:
+    """RFC 9180, base mode, sections 4.1, 5.1 and 5.2, for one message."""
+    enc, ciphertext = sealed[:32], sealed[32:]
+    shared = private.exchange(X25519PublicKey.from_public_bytes(enc))
+    context = enc + private.public_key().public_bytes_raw()
+    secret = expand(KEM, extract(KEM, b"", b"eae_prk", shared), b"shared_secret", context, 32)
+    schedule = b"\x00" + extract(HPKE, b"", b"psk_id_hash", b"") + extract(HPKE, b"", b"info_hash", info)
+    prk = extract(HPKE, secret, b"secret", b"")
+    key, nonce = expand(HPKE, prk, b"key", schedule, 32), expand(HPKE, prk, b"base_nonce", schedule, 12)
+    return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, aad)
+
+
+def test_the_reference_opens_the_vectors_of_the_rfc_and_what_is_sealed_here():
+    private = bytes.fromhex("8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb")
+    enc = bytes.fromhex("1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a")
+    ciphertext = bytes.fromhex(
+        "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db21993c62ce81883d2dd1b51a28"
+    )
+    key = X25519PrivateKey.from_private_bytes(private)
+    opened = reference_open(enc + ciphertext, key, b"Ode on a Grecian Urn", b"Count-0")
+    assert opened == b"Beauty is truth, truth beauty"
+    sealed = seal(b"a find", key.public_key().public_bytes_raw(), b"info")
+    assert reference_open(sealed, key, b"info", b"") == b"a find" == SealingKey(key).open(sealed, b"info")
+    assert len(sealed) == len(b"a find") + OVERHEAD
+
+
+def test_what_does_not_open():
+    key, other = SealingKey.generate(), SealingKey.generate()
+    sealed = seal(b"a find", key.public, b"info")
+    assert b"find" not in sealed and sealed != seal(b"a find", key.public, b"info")
+    for wrong in (sealed[:-1], sealed[1:], b"", bytes(len(sealed)), sealed[:40] + b"\0" + sealed[41:]):
+        with pytest.raises(BadSeal):
+            key.open(wrong, b"info")
+    for opener, info in ((key, b"inf0"), (other, b"info")):
+        with pytest.raises(BadSeal):
+            opener.open(sealed, info)
+    with pytest.raises(BadSeal):
+        seal(b"a find", bytes(32), b"info")
+
+
+def test_an_upload_does_not_travel_unsealed():
+    with pytest.raises(ValueError):
+        messages.TYPES.index(ShareUpload)
+    with pytest.raises(BadEncoding):
+        messages.decode(bytes([len(messages.TYPES)]), 1 << 20)
+
+
+async def leased_upload(site, link) -> ShareUpload:  # noqa: F811
+    await link.send(LeaseRequest(0, ()))
+    grant = await answer(link, LeaseGrant)
+    held = site.pool.leases.held[grant.lease].lease
+    return ShareUpload(*make_share(site.pool.work, held, grant.genotypes[0], A, score_of(grant.genotypes[0])))
+
+
+async def test_recorded_messages_are_refused_in_and_out_of_their_connection_and_after_a_restart(site):  # noqa: F811
+    recorded: list[bytes] = []
+    async with aiohttp.ClientSession() as http:
+        link = await link_to(site, http)
+        send = link._socket.send_bytes
+
+        async def record(data):
+            recorded.append(data)
+            await send(data)
+
+        link._socket.send_bytes = record
+        upload = await leased_upload(site, link)
+        await link.upload(upload)
+        await answer(link, ShareAccepted)
+        sealed = recorded[-1]
+        assert upload.model not in sealed and upload.signed.share.genotype not in sealed
+        await send(sealed)
+        assert (await answer(link, Problem)).code == "replayed"
+        again = await link_to(site, http)
+        await again._socket.send_bytes(sealed)
+        assert (await answer(again, Problem)).code == "bad_seal"
+        thief = await link_to(site, http, B)
+        await thief._socket.send_bytes(sealed)
+        assert (await answer(thief, Problem)).code == "bad_seal"
+        socket, hello = await raw(site, http)
+        nonce = bytes(32)
+        join = Join(A.public, nonce, b"w", "x", A.sign(messages.join_digest(hello, A.public, nonce, b"w")))
+        await socket.send_bytes(messages.encode(join))
+        await site.stop()
+        site.pool = new_pool(site.pool._storage._below.copy())
+        await site.start(site.pool.work)
+        socket, _ = await raw(site, http)
+        await socket.send_bytes(messages.encode(join))
+        assert await last_words(socket) == "bad_signature"
+        later = await link_to(site, http)
+        await later._socket.send_bytes(sealed)
+        assert (await answer(later, Problem)).code == "bad_seal"
+        # The owner itself may send its share again, as after a lost acknowledgement: it is not paid twice.
+        await later.upload(upload)
+        assert (await answer(later, ShareAccepted)).share == upload.signed.share.id
+        assert site.pool.member(A.address).shares == 1
+
+
+async def test_numbers_of_uploads_grow_but_may_have_gaps(site):  # noqa: F811
+    async with aiohttp.ClientSession() as http:
+        link = await link_to(site, http)
+        upload = await leased_upload(site, link)
+        link._uploads = 7
+        await link.upload(upload)
+        assert (await answer(link, ShareAccepted)).share == upload.signed.share.id
+        await link.send(SealedUpload(8, bytes(OVERHEAD)))
+        assert (await answer(link, Problem)).code == "replayed"
+        await link.send(SealedUpload(9, bytes(OVERHEAD)))
+        assert (await answer(link, Problem)).code == "bad_seal"
+
+
+async def test_who_sent_bad_shares_stays_out_for_a_while_over_a_restart_too(site):  # noqa: F811
+    async with aiohttp.ClientSession() as http:
+        link = await link_to(site, http)
+        for slot in range(5):
+            await link.send(LeaseRequest(slot, ()))
+            grant = await answer(link, LeaseGrant)
+            held = site.pool.leases.held[grant.lease].lease
+            wrong = make_share(site.pool.work, held, grant.genotypes[0], A, score_of(grant.genotypes[0]) + 1)
+            await link.upload(ShareUpload(*wrong))
+            assert (await answer(link, messages.ShareRejected)).code == "wrong_score"
+        await site.stop()
+        site.pool = new_pool(site.pool._storage._below.copy())
+        await site.start(real_work())
+        with pytest.raises(Exception, match="5 of your shares were wrong"):
+            await link_to(site, http)
+        assert await link_to(site, http, B)
+
+
+async def test_a_host_cannot_open_connections_without_end(site):  # noqa: F811
+    site.server._handshakes_per_host = messages.Limit(0, 0.001, 3)
+    site.server._handshakes.clear()
+    async with aiohttp.ClientSession() as http:
+        for _ in range(3):
+            await link_to(site, http)
+        with pytest.raises(Exception, match="429"):
+            await link_to(site, http)

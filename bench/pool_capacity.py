@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import plyvel
@@ -82,9 +83,11 @@ async def _load(pid: int, port: int, members: int, seconds: float, steady: int, 
     began = time.perf_counter()
     for first in range(0, members, 100):
         some = [Member(number, tally, loop) for number in range(first, min(members, first + 100))]
-        await asyncio.gather(*(loop.create_connection(lambda m=m: m, "127.0.0.1", port) for m in some))  # type: ignore[misc]
+        await asyncio.gather(*(loop.create_connection(member.itself, "127.0.0.1", port) for member in some))
         everyone += some
-        await _until(lambda wanted=len(everyone): tally.joined >= wanted)  # type: ignore[misc]
+        async with asyncio.timeout(60):
+            while tally.joined < len(everyone):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
     connecting = time.perf_counter() - began
     rng = random.Random(SEED)
     for member in everyone:
@@ -125,14 +128,9 @@ def _milliseconds(latencies: list[float], percentile: int) -> float:
     return round(statistics.quantiles(latencies, n=100)[percentile - 1] * 1000, 1)
 
 
-async def _until(condition: object) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-
 @contextlib.contextmanager
-def _pool(folder: Path, port: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _pool(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The pool in a process of its own, killed at the end."""
     process = subprocess.Popen([sys.executable, "-m", "bench.pool_capacity", str(folder), str(port)])
     try:
         while True:

@@ -85,6 +85,10 @@ class Member(asyncio.Protocol):
         self._hello: Hello | None = None
         self._transport: asyncio.Transport | None = None
 
+    def itself(self) -> Member:
+        """For `create_connection`."""
+        return self
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the WebSocket."""
         if isinstance(transport, asyncio.Transport):

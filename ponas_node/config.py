@@ -25,6 +25,6 @@ class NodeConfig:
     prover_delay: int = 0  # slots to wait for somebody else's beacon before proving it here; negative: never prove
     solo: bool = False
     nice: int = 10  # niceness of training processes
-    slots: int | None = None  # trainings at a time; None: as many as fit
+    slots: int | None = 1  # trainings at a time; None: as many as fit
     pools: tuple[str, ...] = ()  # to mine for; a node that searches alone as well does so only while none answers
     label: str = "node"

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import random
 import secrets
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from chain.chain import Outcome
@@ -176,7 +177,7 @@ class SoloService:
         """Search and compete."""
         self._tasks = [asyncio.create_task(self._search())]
         if self.member is not None:
-            self._tasks.append(asyncio.create_task(self.member.run()))
+            self._tasks.append(asyncio.create_task(_report(self.member.run())))
         self._node.spawn(self.competitor.run())
 
     async def stop(self) -> None:
@@ -198,7 +199,8 @@ class SoloService:
                 work = self._node.work()
                 wanted = self.member is None or self.member.state.alone_for() >= _ALONE_SECONDS
                 if running is not None and running.done():
-                    await _end(running)
+                    await _report(running)
+                    await asyncio.sleep(_EXECUTOR_SECONDS)
                     running = None
                 if running is not None and (work != self._work or not wanted):
                     await _cancel([running])
@@ -214,13 +216,12 @@ class SoloService:
                 await _cancel([running])
 
 
-async def _end(search: asyncio.Task[None]) -> None:
-    """Wait before a search that failed is tried again, where it could not train at all."""
+async def _report(mining: Awaitable[None]) -> None:
+    """Wait for the end of what runs until it is cancelled, and say why where it cannot train."""
     try:
-        await search
+        await mining
     except NoExecutor as error:
         log.error("%s", error)
-        await asyncio.sleep(_EXECUTOR_SECONDS)
 
 
 async def _feed(node: Node, set_work: Any) -> None:

@@ -30,12 +30,6 @@ from tests.pool.test_kill import free_port
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SMALL = ["--node-ip-address=127.0.0.1", "--num-cpus=3", "--object-store-memory=80000000"]
 QUIET = ["--include-dashboard=false", "--disable-usage-stats"]
-    "--node-ip-address=127.0.0.1",
-    "--num-cpus=3",
-    "--object-store-memory=80000000",
-    "--include-dashboard=false",
-    "--disable-usage-stats",
-]
 
 
 @pytest.fixture(scope="module")

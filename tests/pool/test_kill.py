@@ -9,6 +9,8 @@ import sys
 import time
 from collections import Counter
 
+import pytest
+
 from ponas_node.miner.member import PoolMember
 from ponas_node.miner.outbox import Outbox
 from pool.messages import ShareAccepted
@@ -51,7 +53,8 @@ async def kill(process) -> None:
     await process.wait()
 
 
-async def test_pool_killed_at_random_moments(tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+async def test_pool_killed_at_random_moments(tmp_path, kills):
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng, port, closes = random.Random(seed), free_port(), float(int(time.time()) + 3600)
@@ -60,10 +63,10 @@ async def test_pool_killed_at_random_moments(tmp_path):
         for i in range(2)
     ]
     async with running(*members):
-        for kills in range(1, KILLS + 1):
+        for number in range(1, kills + 1):
             process = await spawn("pool", tmp_path, port, closes)
             try:
-                await until(lambda wanted=kills * 3: all(len(member.acknowledged) >= wanted for member in members), 40)
+                await until(lambda wanted=number * 3: all(len(member.acknowledged) >= wanted for member in members), 40)
                 await asyncio.sleep(rng.random() / 5)
             finally:
                 await kill(process)
@@ -73,6 +76,7 @@ async def test_pool_killed_at_random_moments(tmp_path):
         assert sum(member.state.rejected.values()) == 0
         ids = Counter(member.acknowledged)
         assert max(ids.values()) == 1
+        assert len(ids) >= 3 * kills
         view = pool.member(signer.address)
         waiting = len(Outbox(tmp_path / str(members.index(member)) / "outbox" / POOL.hex()))
         assert len(ids) <= view.shares <= len(ids) + waiting

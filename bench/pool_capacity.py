@@ -32,6 +32,7 @@ from chain.keys import PrivateKey
 from chain.namespace import Namespace
 from consensus.types import TaskSpec, task_id
 from ponas_node.artifacts import ArtifactStore
+from pool.disputes import Replay
 from pool.messages import Limit
 from pool.pool import Pool, PoolSettings
 from pool.server import PoolServer
@@ -178,13 +179,16 @@ def _open(folder: Path) -> tuple[plyvel.DB, Pool]:
 async def _serve(folder: Path, port: int) -> None:
     """The pool's process."""
 
-    async def evaluate(work: Work, genotype: bytes, model: bytes) -> int:
-        return score_of(genotype)
+    async def evaluate(work: Work, models: list[tuple[bytes, bytes]]) -> list[int]:
+        return [score_of(genotype) for genotype, _ in models]
+
+    async def train(replay: Replay) -> tuple[bytes, ...]:
+        raise RuntimeError("the trainings of this benchmark are made up")
 
     _, pool = _open(folder)
     many = 1 << 20  # all members come from this machine
     server = PoolServer(
-        pool, evaluate, ArtifactStore(folder / "artifacts").put, time.time, PrivateKey(bytes(32)),
+        pool, evaluate, train, ArtifactStore(folder / "artifacts").put, time.time, PrivateKey(bytes(32)),
         connections_per_host=many, handshakes_per_host=Limit(0, many, many),
     )  # fmt: skip
     app = web.Application()

@@ -51,19 +51,45 @@ def train_on(
     }
 
 
-def validate(spec_bytes: bytes, genotype: bytes, model: bytes, artifacts: str, device: str) -> int:
-    """How many validation samples an uploaded model predicts, or INVALID_MODEL."""
+def replay(
+    spec_bytes: bytes, genotype: bytes, seed: bytes, leaves: int, artifacts: str, device: str
+) -> Generator[None, None, list[bytes]]:
+    """The first leaves of a training, a step a turn: no more of it is run than they need."""
+    from consensus import exact
+
+    spec = TaskSpec.decode(spec_bytes)
+    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    candidate = exact.Candidate(_graph(spec_bytes, genotype), data, _recipe(spec), seed)
+    found: list[bytes] = []
+    run = exact.train_stepwise(candidate, _device(device), on_state=lambda state: found.append(state.digest()))
+    with contextlib.closing(run):
+        while len(found) < leaves:
+            try:
+                next(run)
+            except StopIteration as end:
+                return list(end.value.leaves)
+            yield
+    return found[:leaves]
+
+
+def validate(spec_bytes: bytes, models: list[tuple[bytes, bytes]], artifacts: str, device: str) -> list[int]:
+    """How many validation samples each of the uploaded models, with its genotype, predicts, or INVALID_MODEL."""
     from consensus import exact
     from consensus.exact.model import BadModel
 
     spec = TaskSpec.decode(spec_bytes)
-    graph = _graph(spec_bytes, genotype)
     data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
-    try:
-        decoded = exact.decode_model(model, graph)
-    except BadModel:
-        return INVALID_MODEL
-    return exact.evaluate(graph, decoded, data.validation.samples, data.validation.labels, _device(device))
+    answers = []
+    for genotype, model in models:
+        graph = _graph(spec_bytes, genotype)
+        try:
+            decoded = exact.decode_model(model, graph)
+        except BadModel:
+            answers.append(INVALID_MODEL)
+        else:
+            split = data.validation
+            answers.append(exact.evaluate(graph, decoded, split.samples, split.labels, _device(device)))
+    return answers
 
 
 def score(fact_bytes: bytes, artifacts: str, device: str) -> int:
@@ -166,5 +192,16 @@ def _recipe(spec: TaskSpec) -> Any:
 
 JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
-    for job in (train, validate, score, supernet, warm_up, examine, check_dataset, check_beacon, prove_beacon)
+    for job in (
+        train,
+        replay,
+        validate,
+        score,
+        supernet,
+        warm_up,
+        examine,
+        check_dataset,
+        check_beacon,
+        prove_beacon,
+    )
 }

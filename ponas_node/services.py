@@ -15,13 +15,14 @@ from chain.keys import PrivateKey, address_text
 from consensus import records
 from consensus.types import Payout
 from ponas_node.competitor import Competitor
-from ponas_node.miner.executor import NoExecutor
+from ponas_node.miner.executor import TRAIN_SECONDS, NoExecutor
 from ponas_node.miner.local import LocalExecutor
 from ponas_node.miner.member import PoolMember
 from ponas_node.miner.solo import SoloSearch
 from ponas_node.pool_admin import PoolAdmin
 from ponas_node.pool_api import PoolApi, members_json, terms_json
 from ponas_node.worker import Worker
+from pool.disputes import Replay
 from pool.pool import Pool, PoolSettings
 from pool.server import PoolServer
 from pool.storage import NamespaceStorage
@@ -45,6 +46,7 @@ class PoolService:
         self._node = node
         self._key = key
         self._worker = Worker("pool-validator")
+        self._replayer = Worker("pool-replayer", nice=node.config.nice)
         consensus, options = node.genesis.consensus, node.config.pool_options
         window = consensus.commit_close * consensus.slot_milliseconds / 1000
         settings = PoolSettings(
@@ -61,6 +63,7 @@ class PoolService:
         self.server = PoolServer(
             self.pool,
             evaluate=self._evaluate,
+            train=self._train,
             store_artifact=node.artifacts.put,
             clock=node.now,
             key=key,
@@ -89,6 +92,7 @@ class PoolService:
         except Exception:  # a full disk must not keep the node from closing its database
             log.exception("the pool could not save a snapshot; the next start replays more of the ledger")
         await self._worker.stop()
+        await self._replayer.stop()
 
     def summary(self) -> dict[str, Any]:
         """For /v1/pool."""
@@ -125,12 +129,17 @@ class PoolService:
     def _candidates(self, work: Work, limit: int) -> list[Candidate]:
         return list(self.pool.candidates(limit)) if self.pool.work == work else []
 
-    async def _evaluate(self, work: Work, genotype: bytes, model: bytes) -> int:
+    async def _evaluate(self, work: Work, models: list[tuple[bytes, bytes]]) -> list[int]:
         folder, device = str(self._node.artifacts.root), self._node.config.device
-        answer = await self._worker.call(
-            "validate", work.spec.encode(), genotype, model, folder, device, timeout=_VALIDATION_SECONDS
-        )
-        return int(answer)
+        seconds = _VALIDATION_SECONDS * len(models)
+        answer = await self._worker.call("validate", work.spec.encode(), models, folder, device, timeout=seconds)
+        return [int(correct) for correct in answer]
+
+    async def _train(self, replay: Replay) -> tuple[bytes, ...]:
+        folder, device = str(self._node.artifacts.root), self._node.config.device
+        what = replay.work.spec.encode(), replay.genotype, replay.work.seed, replay.leaves
+        answer = await self._replayer.call("replay", *what, folder, device, timeout=TRAIN_SECONDS)
+        return tuple(answer)
 
     def _follow(self, outcome: Outcome) -> None:
         """Settle the ledger's rounds for epochs that are deep enough in the chain not to be undone."""

@@ -92,11 +92,13 @@ class Account:
         share = entry.signed.share
         work = self._works.get((share.epoch, share.task))
         points = entry.points if work is None else work.points(share.validation_correct)
+        if share.id in self.shares:  # it earned its points when it came in; now it takes the place of a false result
+            points = 0
         if work is None:
             self.problems.append(f"entry {number}: the ledger has no work for the share, epoch {share.epoch}")
         elif entry.points < points:
             self.problems.append(f"entry {number}: the share earned {entry.points} points, not the {points} due to it")
-        self.shares[share.id] = number, entry
+        self.shares.setdefault(share.id, (number, entry))
         self.scored += points
         self._points.append((number, points))
         if not self.terms.window:

@@ -23,6 +23,7 @@ class Inspection:
         self.problems: list[str] = []
         self._limit = limit
         self._works: dict[tuple[int, bytes], Work] = {}
+        self._credited: set[bytes] = set()
 
     def take(self, entry: Entry) -> None:
         """The next entry."""
@@ -63,5 +64,6 @@ class Inspection:
         work = self._works.get((share.epoch, share.task))
         if work is None:
             return "a share of a search that the pool did not have"
-        due = work.points(share.validation_correct)
+        due = 0 if share.id in self._credited else work.points(share.validation_correct)
+        self._credited.add(share.id)
         return "" if entry.points == due else f"a share of {due} points that earned {entry.points}"

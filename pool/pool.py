@@ -6,16 +6,20 @@ inside `group` before that is left; a new `Pool` over the same storage continues
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from chain.keys import address_of
 from consensus.types import Payout
-from pool import checks, report, snapshot
+from pool import checks, disputes, report, snapshot
+from pool.audit import DISPUTED, AuditPolicy, Audits
 from pool.book import Book
+from pool.disputes import Claim, Replay
 from pool.errors import NoLease, PoolFault, ShareRefused
 from pool.leases import Held, Lease, LeaseBook, Union
 from pool.ledger import Ledger
@@ -39,10 +43,14 @@ from pool.records import (
 from pool.rejections import RejectionLog
 from pool.schemes import check_terms
 from pool.search import Archive, Evolution, Strategy
-from pool.storage import GroupStorage, Storage
+from pool.speed import step_cost
+from pool.storage import GroupStorage, Storage, Writes
 from pool.subspace import Domain
 from pool.views import MemberSummary, PoolSummary
 from pool.work import Candidate, Work
+
+_LOOKED_AT = 64
+"""Results that want a second training that a request for a lease looks at; those that others hold wait as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,9 @@ class PoolSettings:
     network: bytes
     max_model_bytes: int
     lease_size: int = 2
-    lease_seconds: float = 1800.0
+    lease_seconds: float = 1800.0  # of a worker whose speed is not known
+    lease_slack: float = 3.0  # a deadline is so many times what the lease should take this worker, and the silence
+    backup_sigmas: float = 1.5  # who falls so many sigma_p below the mean gets a backup
     silence_seconds: float = 60.0
     least_seconds: float = 2.0  # shorter than this before the commits close, no lease is given
     leases_per_worker: int = 4
@@ -62,6 +72,8 @@ class PoolSettings:
     starting_points: int = 16
     works_kept: int = 8
     strategy: Strategy = field(default_factory=Evolution)
+    audits: AuditPolicy = field(default_factory=AuditPolicy)
+    replays_per_work: int = 4  # results that no second member trained, that the pool trains itself after a search
     terms: Terms = field(default_factory=Terms)
     snapshot_entries: int = 10_000  # so many entries of the ledger lie at most between snapshots
 
@@ -87,20 +99,23 @@ class Pool:
         self._archive: Archive | None = None
         self.book = Book()
         self.leases = LeaseBook(storage, settings.silence_seconds)
+        self.audits = Audits(storage, settings.audits, rng.randbytes(32))
         self.rejections = RejectionLog(storage)
         self.seen: dict[tuple[bytes, bytes], float] = {}
         self.rejected: Counter[str] = Counter()  # by code, since the start
         self.ledger = Ledger(storage)
         self._rng = rng
+        self._settled = False  # whether what a kill left undone has been looked for
         self._heritage: dict[bytes, tuple[bytes, ...]] = {}
         self._numbers: dict[bytes, dict[bytes, int]] = {}  # ledger entries of results, by work and genotype
         self._saved = self._restore()
         for number, entry in self.ledger.replay(self._saved):
             self._apply(number, entry)
-        self.leases.load(result.genotype for result in self.archive or ())
+        self.leases.load()
+        self.see_best()
         if self.book.terms != settings.terms:
             check_terms(settings.terms)
-            self._append(TermsEntry(settings.terms, *self.book.scheme.since))
+            self.append(TermsEntry(settings.terms, *self.book.scheme.since))
 
     def group(self) -> AbstractContextManager[None]:
         """What is done inside is stored in one batch on leaving; see `GroupStorage`."""
@@ -121,19 +136,33 @@ class Pool:
         record = WorkRecord.of(work)
         if self.work is None or WorkRecord.of(self.work) != record:
             changed = self.work is None or self.work.id != work.id
-            self._append(WorkEntry(milliseconds(now), record), self.leases.clear() if changed else [])
+            self.append(WorkEntry(milliseconds(now), record), self.leases.clear() if changed else [])
+            self.write(self.audits.keep_only(set(self.archives)))
 
     def candidates(self, limit: int) -> list[Candidate]:
-        """The best verified results of the current work, best first."""
-        return self.archive.best(limit) if self.archive is not None else []
+        """The best results of the current work that nobody disputes, best first."""
+        if self.work is None or self.archive is None:
+            return []
+        disputed = {genotype for work, genotype in self.audits.checks(DISPUTED) if work == self.work.id}
+        found = self.archive.best(limit + len(disputed))
+        return [result for result in found if result.genotype not in disputed][:limit]
+
+    # --- what the pool trains itself
+
+    def replays(self) -> list[Replay]:
+        """What the pool should train again now, most urgent first."""
+        return disputes.replays(self)
+
+    def resolve(self, replay: Replay, leaves: tuple[bytes, ...], now: float) -> list[bytes]:
+        """The outcome of a replay: its first leaves. Returns the members that are banned for it."""
+        return disputes.resolve(self, replay, leaves, now)
 
     def refute(self, genotype: bytes, leaves: tuple[bytes, ...], reason: str, now: float) -> None:
-        """Replaying showed that a result is false: its finder forfeits what is unpaid, and its place."""
+        """A result is known to be false: its finder forfeits what is unpaid, and its place."""
         for _, archive in reversed(self.archives.values()):
             result = archive.get(genotype)
             if result is not None and result.leaves == leaves:
-                points = max(0, self.book.carried(result.finder))
-                self._append(RefutedEntry(milliseconds(now), result.model, result.finder, points, reason[:500]))
+                disputes.ban(self, Claim(result.finder, result.model, leaves), reason, now)
                 return
 
     # --- members and leases
@@ -156,17 +185,27 @@ class Pool:
         for held in mine:
             left = tuple(genotype for genotype in held.left if genotype not in trained)
             if left:
-                held.heard = now
-                return replace(held.lease, genotypes=left)
+                return self.leases.renew(held, left, now)
         self._check_hoarding(member, len(mine))
-        deadline = min(now + self.settings.lease_seconds, work.closes)
-        returned = self.leases.take_returned((member, worker), self._others((member, worker), now))
+        holder = member, worker
+
+        def fits(genotypes: Sequence[bytes]) -> bool:
+            return not trained & set(genotypes) and now + (self.leases.duration(holder, genotypes) or 0) < work.closes
+
+        returned = self.leases.take_returned(holder, self._others(holder, now), fits)
+        audits: frozenset[bytes] = frozenset()
         if returned is not None:
             prefix, genotypes = returned.prefix, tuple(returned.genotypes)
         else:
-            prefix, genotypes = self._propose(archive)
-        now, deadline = milliseconds(now) / 1000, milliseconds(deadline) / 1000
-        return self.leases.grant(member, worker, prefix, genotypes, now, deadline)
+            audits = self._audit_for(member, trained)
+            prefix, genotypes = self._propose(archive, audits, fits)
+        seconds = self.leases.duration(holder, genotypes)
+        if seconds is None:
+            seconds = self.settings.lease_seconds
+        else:
+            seconds = self.settings.lease_slack * seconds + self.settings.silence_seconds
+        deadline = milliseconds(min(now + seconds, work.closes)) / 1000
+        return self.leases.grant(holder, prefix, genotypes, milliseconds(now) / 1000, deadline, audits)
 
     def progress(self, member: bytes, worker: bytes, lease: int, step: int, now: float) -> bool:
         """A worker reports steps done in a lease. False where the lease is not its to hold any more."""
@@ -184,13 +223,20 @@ class Pool:
             self.leases.release(held, genotype, self.settings.failures)
 
     def tick(self, now: float) -> list[Lease]:
-        """Let time pass. Returns the leases that expired; their genotypes wait for another worker."""
+        """Let time pass. Returns the leases that expired or fell behind; their genotypes wait for another worker."""
+        if not self._settled:
+            disputes.reconsider(self, now)
+            self._settled = True
         gone = now - 10 * self.settings.silence_seconds
         for key in list(itertools.takewhile(lambda key: self.seen[key] < gone, self.seen)):
             del self.seen[key]
+            self.leases.speeds.forget(key)
         if len(self.ledger) - self._saved >= self.settings.snapshot_entries:
             self.save_snapshot()
-        return self.leases.expire(now)
+        expired = self.leases.expire(now)
+        if self.work is None or now >= self.work.closes:
+            return expired
+        return expired + self.leases.back_up(now, self.work.closes, self.settings.backup_sigmas)
 
     # --- shares
 
@@ -212,9 +258,10 @@ class Pool:
         return known
 
     def accept_share(self, signed: SignedShare, validation_correct: int, now: float) -> Accepted:
-        """Credit a share that passed `check_share`, and whose model the pool measured. Durable when this returns.
+        """Take a share that passed `check_share`, and whose model the pool measured. Durable when this returns.
 
-        Raises ShareRefused; the checks against the state are made again, as time passed while the model ran.
+        It is credited, unless it contradicts a result that the pool has: then it is kept until a replay tells who is
+        right. Raises ShareRefused; the checks against the state are made again, as time passed while the model ran.
         """
         share = signed.share
         try:
@@ -226,22 +273,32 @@ class Pool:
         except ShareRefused as refused:
             self._keep(share, refused, now)
             raise
-        points = work.points(validation_correct)
-        self._append(ShareEntry(milliseconds(now), signed, points), self.leases.finished(share.genotype))
-        self.leases.close(share.genotype)
+        points, genotype = work.points(validation_correct), share.genotype
+        result = self.archives[work.id][1].get(genotype)
+        writes = self.leases.finished(genotype)
+        if result is None:
+            writes += self.audits.enter(work.id, genotype, share.address, validation_correct, share.id)
+        same = result is None or result.leaves == share.leaves
+        if result is not None:
+            writes += self.audits.compare(work.id, genotype, result.finder, signed, same)
+        if same:
+            self.append(ShareEntry(milliseconds(now), signed, points), writes)
+        else:
+            self.write(writes)
+        self.leases.close(genotype)
         return Accepted(share.id, points)
 
     # --- the operator's hand
 
     def ban(self, member: bytes, reason: str, now: float) -> None:
         """Shut a member out, for a reason that it can read. What it is owed stays owed."""
-        self._append(BanEntry(milliseconds(now), member, True, reason[:500]))
+        self.append(BanEntry(milliseconds(now), member, True, reason[:500]))
 
     def unban(self, member: bytes, now: float) -> bool:
         """Let a banned member in again; False where the operator had not banned it."""
         known = member in self.book.shut_out
         if known:
-            self._append(BanEntry(milliseconds(now), member, False, ""))
+            self.append(BanEntry(milliseconds(now), member, False, ""))
         return known
 
     def save_snapshot(self) -> None:
@@ -284,19 +341,19 @@ class Pool:
         if epoch not in self.book.rounds:
             terms = self.book.terms
             credits = self.book.due(lines(limit, terms))
-            self._append(RoundEntry(epoch, credits, terms, *self.book.scheme.since))
+            self.append(RoundEntry(epoch, credits, terms, *self.book.scheme.since))
         fixed = self.book.rounds[epoch]
         return table(fixed.credits, candidate.finder, limit, fixed.terms)
 
     def table_paid(self, result_id: bytes, epoch: int, payouts: tuple[Payout, ...]) -> None:
         """The result took a seat, deep enough in the chain to stay: settle its epoch's points, once. Idempotent."""
         if result_id not in self.book.results:
-            self._append(PaidEntry(result_id, epoch, payouts, self.book.debits(epoch)))
+            self.append(PaidEntry(result_id, epoch, payouts, self.book.debits(epoch)))
 
     def round_void(self, epoch: int) -> None:
         """No result of the epoch took a seat: its points enter the next table. Idempotent."""
         if epoch in self.book.open_rounds:
-            self._append(VoidEntry(epoch))
+            self.append(VoidEntry(epoch))
 
     # --- views
 
@@ -339,17 +396,38 @@ class Pool:
         if held >= self.settings.leases_per_member:
             raise NoLease(f"this member holds {held} leases", "too_many_leases", 5.0)
 
-    def _propose(self, archive: Archive) -> tuple[bytes, tuple[bytes, ...]]:
+    def _audit_for(self, member: bytes, trained: frozenset[bytes]) -> frozenset[bytes]:
+        """At most one architecture that another member trained, and that this one should train too."""
+        if self.work is None or self.archive is None:
+            return frozenset()
+        looked_at, found = [], frozenset[bytes]()
+        for genotype in itertools.islice(self.audits.waiting(self.work.id), _LOOKED_AT):
+            looked_at.append(genotype)
+            result = self.archive.get(genotype)
+            if result is None or result.finder == member or genotype in trained or self.leases.audited(genotype):
+                continue
+            if not self.leases.given_up(genotype, self.settings.failures):
+                found = frozenset([genotype])
+                break
+        self.audits.postpone(self.work.id, looked_at)
+        return found
+
+    def _propose(
+        self, archive: Archive, audits: frozenset[bytes], fits: Callable[[Sequence[bytes]], bool]
+    ) -> tuple[bytes, tuple[bytes, ...]]:
+        """A subspace and architectures of it: `audits` and new ones that fit, in an order that tells nothing."""
         taken = self.leases.taken()
-        first = self.settings.strategy.propose(archive, taken, self._rng)
+        first = next(iter(audits), None) or self.settings.strategy.propose(archive, taken, self._rng)
         if first is None:
             raise NoLease("no architecture is left that nobody trained or leased", "exhausted", 30.0)
         prefix, genotypes = archive.domain.prefix(first), [first]
         while len(genotypes) < self.settings.lease_size:
             more = self.settings.strategy.propose(archive, Union((taken, genotypes)), self._rng, prefix)
-            if more is None:
+            if more is None or not fits([*genotypes, more]):
                 break
             genotypes.append(more)
+        if audits:
+            self._rng.shuffle(genotypes)
         return prefix, tuple(genotypes)
 
     def _held_by(self, member: bytes, lease: int) -> Held | None:
@@ -362,17 +440,23 @@ class Pool:
         reason = self.book.ban_of(share.address)
         if reason is not None:
             raise ShareRefused(reason, "banned")
-        for work, archive in reversed(self.archives.values()):
-            known = archive.get(share.genotype) if (work.epoch, work.task) == (share.epoch, share.task) else None
-            if known is None:
+        for work, _ in reversed(self.archives.values()):
+            if (work.epoch, work.task) != (share.epoch, share.task):
                 continue
-            if known.finder == share.address and known.leaves == share.leaves:
-                return Accepted(share.id, work.points(known.validation_correct))
-            if work is self.work:
+            known = disputes.claims(self, work.id, share.genotype)
+            mine = [claim for claim in known if claim.member == share.address]
+            if mine and mine[0].leaves == share.leaves:
+                return Accepted(share.id, work.points(share.validation_correct))
+            if work is self.work and known and (mine or not self._is_audit(share)):
                 raise ShareRefused("the pool has a result of this architecture already", "duplicate")
         self._work_of(share)
         checks.check_lease(share, self.leases.held.get(share.lease))
         return None
+
+    def _is_audit(self, share: Share) -> bool:
+        """Whether the share's lease asks for a second result."""
+        held = self._held_by(share.address, share.lease)
+        return held is not None and share.genotype in held.open & held.audits
 
     def _work_of(self, share: Share) -> Work:
         if self.work is None or (share.epoch, share.task) != (self.work.epoch, self.work.task):
@@ -399,18 +483,28 @@ class Pool:
         self.book = snapshot.book_of(found.book)
         self._heritage = {heritage.task: heritage.genotypes for heritage in found.heritage}
         for state in found.archives:
-            self.work = state.work.work
-            domain = Domain(self.work.spec, self.settings.least_subspaces)
-            self.archives[self.work.id] = self.work, Archive(domain, state.starting_points)
+            work = state.work.work
+            domain = Domain(work.spec, self.settings.least_subspaces)
+            self._take_up(work, Archive(domain, state.starting_points))
             for number in state.entries:
                 entry = self.ledger.entry(number)
                 if not isinstance(entry, ShareEntry):
                     raise PoolFault(f"entry {number} of the pool's ledger is no share")
-                self._add(number, entry)
+                self._add(number, entry.signed.share)
         return found.size
 
-    def _append(self, entry: Entry, more: list[tuple[bytes, bytes | None]] | None = None) -> None:
+    def append(self, entry: Entry, more: Writes | None = None) -> None:
+        """Write an entry of the ledger and what belongs to it, durably and at once, and take it over."""
         self._apply(self.ledger.append(entry, more), entry)
+
+    def see_best(self) -> None:
+        """The best results changed otherwise than by a share."""
+        for id, (_, archive) in self.archives.items():
+            self.audits.see_best(id, [result.validation_correct for result in archive])
+
+    def write(self, changes: Writes) -> None:
+        """Make changes beside the ledger durable."""
+        self._storage.write(changes)
 
     def _apply(self, number: int, entry: Entry) -> None:
         """Take over an entry of the ledger; the only way in which archives and points change."""
@@ -418,35 +512,47 @@ class Pool:
         if isinstance(entry, WorkEntry):
             self._begin(entry.work.work)
         elif isinstance(entry, ShareEntry):
-            self._add(number, entry)
+            self._add(number, entry.signed.share)
         elif isinstance(entry, RefutedEntry):
             for _, archive in self.archives.values():
                 for result in [result for result in archive if result.finder == entry.member]:
                     archive.remove(result.genotype)
 
-    def _add(self, number: int, entry: ShareEntry) -> None:
-        """A result of the current work, from entry `number`."""
-        share = entry.signed.share
-        if self.work is None or self.archive is None or share.genotype in self.archive:
-            return
-        self._numbers.setdefault(self.work.id, {})[share.genotype] = number
-        self.archive.add(
-            Candidate(
-                share.genotype, share.leaves, share.model, share.model_bytes, share.validation_correct,
-                self.work.validation_samples, share.address,
-            )
-        )  # fmt: skip
+    def _add(self, number: int, share: Share) -> None:
+        """A result of the search that the share names, from entry `number`; the first one of an architecture stands."""
+        for work, archive in reversed(self.archives.values()):
+            if (work.epoch, work.task) == (share.epoch, share.task):
+                if share.genotype not in archive:
+                    self._numbers.setdefault(work.id, {})[share.genotype] = number
+                archive.add(
+                    Candidate(
+                        share.genotype, share.leaves, share.model, share.model_bytes, share.validation_correct,
+                        work.validation_samples, share.address,
+                    )
+                )  # fmt: skip
+                return
 
     def _begin(self, work: Work) -> None:
         if self.work is not None and self.archive is not None and self.work.id != work.id:
             self._heritage[self.work.task] = self.archive.heritage(self.settings.starting_points)
         _, archive = self.archives.pop(work.id, (work, None))
         if archive is None:
-            domain = Domain(work.spec, self.settings.least_subspaces)
-            archive = Archive(domain, self._heritage.get(work.task, ()))
-        self.archives[work.id] = (work, archive)
-        self.work, self._archive = work, archive
+            archive = Archive(Domain(work.spec, self.settings.least_subspaces), self._heritage.get(work.task, ()))
+        self._take_up(work, archive)
         while len(self.archives) > self.settings.works_kept:
             oldest = next(iter(self.archives))
             del self.archives[oldest]
             self._numbers.pop(oldest, None)
+
+    def _take_up(self, work: Work, archive: Archive) -> None:
+        """This is the current work now."""
+        self.archives[work.id] = (work, archive)
+        self.work, self._archive = work, archive
+        batch, domain = work.spec.batch, archive.domain
+
+        @functools.cache
+        def cost(genotype: bytes) -> int:
+            found = domain.cost(genotype)
+            return step_cost(found.macs if found is not None else 0, batch)
+
+        self.leases.cost, self.leases.steps = cost, work.spec.steps

@@ -96,15 +96,21 @@ class WorkRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord(Record):
-    """A lease; `expired` once its genotypes went back to the queue."""
+    """A lease: `open` are the genotypes without a result, `audits` those leased to compare results.
+
+    `backed` once a backup was asked for, `expired` once the lease was lost.
+    """
 
     id: U64
     member: Address
     worker: Worker
     prefix: Prefix
     genotypes: Annotated[tuple[Genotype, ...], Size(0, 256)]
+    open: Annotated[tuple[Genotype, ...], Size(0, 256)]
+    audits: Annotated[tuple[Genotype, ...], Size(0, 256)]
     granted: U64
     deadline: U64
+    backed: bool
     expired: bool
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import logging
 import resource
@@ -14,7 +15,9 @@ from aiohttp import web
 
 from chain.keys import PrivateKey
 from pool import messages
+from pool.batches import Batches, Evaluate
 from pool.commits import GroupCommit
+from pool.disputes import Replay
 from pool.errors import Unavailable
 from pool.heads import SignedHead, sign_head
 from pool.messages import Limit, Standing
@@ -38,8 +41,9 @@ MODELS = 1024
 HOST_SECONDS = 600.0
 """How long a host that opens no connection is remembered: long enough that its bucket is full again."""
 
-Evaluate = Callable[[Work, bytes, bytes], Awaitable[int]]
-"""(work, genotype, model bytes) to the exact number of validation samples predicted; negative: no model of it."""
+REPLAY_PAUSE = 5.0
+Train = Callable[[Replay], Awaitable[tuple[bytes, ...]]]
+"""A replay to the leaves that it asks for."""
 
 
 class BestScores:
@@ -64,16 +68,16 @@ class BestScores:
 
 
 class PoolServer:
-    """Serves `pool` to members. `evaluate` runs elsewhere, at most `evaluations` at a time."""
+    """Serves `pool` to members. `evaluate` and `train` run elsewhere, each one call at a time."""
 
     def __init__(
         self,
         pool: Pool,
         evaluate: Evaluate,
+        train: Train,
         store_artifact: Callable[[bytes], bytes],
         clock: Callable[[], float],
         key: PrivateKey,
-        evaluations: int = 1,
         connections: int = CONNECTIONS,
         connections_per_host: int = 64,
         handshakes_per_host: Limit = HANDSHAKES,
@@ -82,9 +86,9 @@ class PoolServer:
         self.clock = clock
         self.key = key
         self.sealing = SealingKey.generate()
-        self._evaluate = evaluate
+        self._batches = Batches(evaluate)
+        self._train = train
         self._store_artifact = store_artifact
-        self._slots = asyncio.Semaphore(evaluations)
         self._most, self._most_per_host = connections, connections_per_host
         self._hosts: Counter[str] = Counter()
         self._sessions: set[Session] = set()
@@ -103,10 +107,15 @@ class PoolServer:
         return [web.get(PATH, self._connect)]
 
     async def start(self) -> None:
-        """Begin to watch over leases, with as many open files as the system allows: every connection is one."""
+        """Begin to watch over leases, and to train again what is disputed.
+
+        There may be as many open files as the system allows: every connection is one.
+        """
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._spawn(self._watch())
+        self._spawn(self._replay())
+        self._spawn(self._batches.run())
 
     async def stop(self) -> None:
         """Close all connections. The pool's state is durable at any time, so there is nothing to save."""
@@ -156,12 +165,11 @@ class PoolServer:
         if work is None:
             raise Unavailable("the pool has no work now")
         share = signed.share
-        async with self._slots:
-            try:
-                measured = await self._evaluate(work, share.genotype, model)
-            except Exception as error:  # whatever went wrong in the worker is not the member's fault
-                log.warning("a share of %s could not be evaluated: %s", share.address.hex()[:12], error)
-                raise Unavailable(f"the pool could not evaluate the model now: {error}") from error
+        try:
+            measured = await self._batches.evaluate(work, share.genotype, model)
+        except Exception as error:  # whatever went wrong in the worker is not the member's fault
+            log.warning("a share of %s could not be evaluated: %s", share.address.hex()[:12], error)
+            raise Unavailable(f"the pool could not evaluate the model now: {error}") from error
         if measured == share.validation_correct and self._best.admits(work, measured):
             try:
                 await asyncio.to_thread(self._store_artifact, model)
@@ -205,7 +213,24 @@ class PoolServer:
                 log.exception("the pool could not let leases expire")
                 continue
             for lease in expired:
-                log.info("lease %d of %s expired; it goes to another member", lease.id, lease.member.hex()[:12])
+                log.info("lease %d of %s is late; another member trains it too", lease.id, lease.member.hex()[:12])
+
+    async def _replay(self) -> None:
+        """Train again what is disputed, one at a time, and act on the outcome."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            due = self.pool.replays()
+            if not due:
+                continue
+            try:
+                leaves = await self._train(due[0])
+                for member in await self.commit(functools.partial(self.pool.resolve, due[0], leaves, self.clock())):
+                    log.warning("member %s claimed a training that is not so; it is banned", member.hex()[:12])
+            except (
+                Exception
+            ) as error:  # the worker's trouble, or a full disk: nothing is decided, and it is tried again
+                log.warning("%s could not be trained again: %s", due[0].genotype.hex(), error)
+                await asyncio.sleep(REPLAY_PAUSE)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -40,9 +40,9 @@ async def test_two_members_train_and_the_pool_measures(tmp_path):
     judge = Worker("judge")
 
     async def evaluate(work, genotype, model):
-        return await judge.call(
-            "validate", work.spec.encode(), genotype, model, str(tmp_path / "site"), "cpu", timeout=60
-        )
+        folder = str(tmp_path / "site")
+        answer = await judge.call("validate", work.spec.encode(), [(genotype, model)], folder, "cpu", timeout=60)
+        return answer[0]
 
     print("seed 5")
     site = Site(Pool(MemoryStorage(), make_settings(), random.Random(5)), tmp_path / "site", evaluate)

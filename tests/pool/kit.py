@@ -9,6 +9,7 @@ from chain.artifact import artifact_id
 from chain.hashing import digest
 from chain.keys import PrivateKey
 from consensus.types import TaskSpec, task_id
+from pool.audit import AuditPolicy
 from pool.leases import Lease
 from pool.pool import Accepted, Pool, PoolSettings
 from pool.records import Share, SignedShare, sign_share
@@ -19,6 +20,7 @@ NETWORK = digest("test", b"network")
 MAX_MODEL = 1 << 20
 NOW = 1_800_000_000.0
 SAMPLES = 400
+NO_AUDITS = AuditPolicy(new=0, trusted=0, best=0)
 
 
 def make_spec(**changes: object) -> TaskSpec:
@@ -37,7 +39,9 @@ def make_work(epoch: int = 1, closes: float = NOW + 3600, seed: bytes = b"", **c
 
 
 def make_settings(**changes: object) -> PoolSettings:
-    return PoolSettings(network=NETWORK, max_model_bytes=MAX_MODEL, **changes)  # type: ignore[arg-type]
+    """Without double leases, unless a test asks for them."""
+    values = {"network": NETWORK, "max_model_bytes": MAX_MODEL, "audits": NO_AUDITS}
+    return PoolSettings(**(values | changes))  # type: ignore[arg-type]
 
 
 def make_pool(storage: Storage | None = None, work: Work | None = None, seed: int = 7, **changes: object) -> Pool:

@@ -26,6 +26,13 @@ def score_of(genotype: bytes) -> int:
     return 50 + digest("score", genotype)[0]
 
 
+def leaves_of(work, genotype) -> tuple[bytes, ...]:
+    """What an honest training of the fake trainer gives."""
+    model = model_of(genotype, work.seed)
+    leaves = (digest("leaf", genotype, work.seed, bytes([i])) for i in range(work.spec.segments + 1))
+    return (*leaves, artifact_id(model))
+
+
 class FakeExecutor:
     """Trains in no time: the score is a hash, the model names its architecture."""
 
@@ -63,6 +70,7 @@ class Site:
         self.artifacts.put(DATASET)
         self.port = 0
         self.evaluated: list[bytes] = []
+        self.replayed: list[bytes] = []
         self._evaluate = evaluate or self._score
         self.key = pool_key or key(99)
         self.server: PoolServer | None = None
@@ -73,7 +81,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self, work) -> None:
-        self.server = PoolServer(self.pool, self._evaluate, self.artifacts.put, time.time, self.key)
+        self.server = PoolServer(self.pool, self._evaluate_all, self._replay, self.artifacts.put, time.time, self.key)
         app = web.Application()
         app.add_routes([*self.server.routes(), web.get("/v1/artifacts/{id}", self._artifact)])
         self._runner = web.AppRunner(app, access_log=None)
@@ -93,6 +101,13 @@ class Site:
         self.evaluated.append(genotype)
         await asyncio.sleep(0)
         return score_of(genotype) if model.startswith(b"model " + genotype) else -1
+
+    async def _evaluate_all(self, work, models):
+        return [await self._evaluate(work, genotype, model) for genotype, model in models]
+
+    async def _replay(self, replay):
+        self.replayed.append(replay.genotype)
+        return leaves_of(replay.work, replay.genotype)[: replay.leaves]
 
     async def _artifact(self, request):
         data = self.artifacts.read(bytes.fromhex(request.match_info["id"]))

@@ -112,12 +112,12 @@ async def test_a_miner_that_was_killed_sends_its_share_after_the_restart(site, t
     async def never(work, genotype, model):
         await asyncio.sleep(3600)
 
-    site.server._evaluate = never
+    site._evaluate = never
     member = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(), backoff=BACKOFF)
     async with running(member):
         await until(lambda: member.state.trained >= 1)
     assert len(list((tmp_path / "m" / "outbox" / site.key.address.hex()).iterdir())) >= 1
-    site.server._evaluate = site._score
+    site._evaluate = site._score
     again = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(3600), backoff=BACKOFF)
     async with running(again):
         await until(lambda: again.state.accepted >= 1)
@@ -176,7 +176,7 @@ async def test_an_evaluation_that_fails_is_retried(site, tmp_path):
             raise RuntimeError("worker died")
         return score_of(genotype)
 
-    site.server._evaluate = shaky
+    site._evaluate = shaky
     member = PoolMember(site.url, A, tmp_path / "m", FakeExecutor(), backoff=BACKOFF)
     async with running(member):
         await until(lambda: member.state.accepted >= 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -62,7 +63,7 @@ class PoolSettings:
     lease_size: int = 2
     lease_seconds: float = 1800.0  # of a worker whose speed is not known
     lease_slack: float = 3.0  # a deadline is so many times what the lease should take this worker, and the silence
-    backup_sigmas: float = 1.5  # who falls so many sigma_p below the mean gets a backup
+    backup_sigmas: float = 1.5  # who falls so many sigma_p below the mean gets a backup; infinite: nobody
     silence_seconds: float = 60.0
     least_seconds: float = 2.0  # shorter than this before the commits close, no lease is given
     leases_per_worker: int = 4
@@ -234,7 +235,7 @@ class Pool:
         if len(self.ledger) - self._saved >= self.settings.snapshot_entries:
             self.save_snapshot()
         expired = self.leases.expire(now)
-        if self.work is None or now >= self.work.closes:
+        if self.work is None or now >= self.work.closes or math.isinf(self.settings.backup_sigmas):
             return expired
         return expired + self.leases.back_up(now, self.work.closes, self.settings.backup_sigmas)
 

@@ -121,7 +121,7 @@ class Site:
 
     def settle(self, now: float) -> None:
         """The pool trains again what is disputed, at once."""
-        for replay in self.pool.replays():
+        for replay in self.pool.replays(now):
             self.pool.resolve(replay, leaves_of(self.work, replay.genotype)[: replay.leaves], now)
             self.replayed += min(replay.leaves - 1, self.work.spec.segments) / self.work.spec.segments
 
@@ -212,7 +212,7 @@ class Failing:
 
 
 def failing(seed: int, backups: bool) -> Failing:
-    """One epoch in which a fifth of the members falls silent for good, and a fifth slows down, each at a random time."""
+    """One epoch in which a fifth of the members falls silent for good, and a fifth slows down, at random times."""
     rng = random.Random(seed)
     speed = STEPS * MEAN_COST / TRAINING_SECONDS
     members = [Member(key(seed, i), speed * rng.lognormvariate(0, 0.3)) for i in range(MEMBERS)]
@@ -274,7 +274,7 @@ def lying(seed: int, honest_first: int = 0, most: int = SHARES) -> Lying:
     members = [Member(key(seed, i), speed * rng.lognormvariate(0, 0.3)) for i in range(1 + LIARS_PEERS)]
     liar = members[0]
     site = new_site(seed, members, START + 1e7)
-    banned = site.pool.book.banned
+    banned = site.pool.book.refuted
     if honest_first:
         site.run(START + 1e7, lambda: liar.shares >= honest_first)
     liar.fabricates, liar.shares = FABRICATED, 0
@@ -283,7 +283,7 @@ def lying(seed: int, honest_first: int = 0, most: int = SHARES) -> Lying:
     return Lying(
         liar.shares if caught else None,
         liar.lies,
-        len(banned - {liar.address}),
+        len(banned.keys() - {liar.address}),
         len(site.done),
         site.trained - len(site.done),
         site.replayed,

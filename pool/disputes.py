@@ -32,7 +32,7 @@ class Claim:
     leaves: tuple[bytes, ...]
 
 
-def replays(pool: Pool) -> list[Replay]:
+def replays(pool: Pool, now: float) -> list[Replay]:
     """What to train again, most urgent first.
 
     Disputes, up to the leaf where the sides part; then, once a search is over, a few of the checks that no member took,
@@ -45,7 +45,7 @@ def replays(pool: Pool) -> list[Replay]:
         if parted:
             found.append(Replay(pool.archives[work_id][0], genotype, parted[0] + 1))
     for work, _ in pool.archives.values():
-        if not pool.leasing or work is not pool.work:
+        if now >= work.closes:
             found += _left_over(pool, work)
     return found
 
@@ -89,7 +89,6 @@ def ban(pool: Pool, claim: Claim, reason: str, now: float) -> None:
     points = max(0, pool.book.carried(claim.member))
     entry = RefutedEntry(milliseconds(now), claim.share, claim.member, points, reason[:500])
     pool.append(entry, pool.leases.evict(claim.member))
-    pool.see_best()
     reconsider(pool, now)
 
 
@@ -99,6 +98,7 @@ def reconsider(pool: Pool, now: float) -> None:
         for key in pool.audits.checks(state):
             if key[0] in pool.archives:
                 _reconsider(pool, *key, now)
+    pool.see_best()
 
 
 def _reconsider(pool: Pool, work_id: bytes, genotype: bytes, now: float) -> None:

@@ -150,9 +150,9 @@ class Pool:
 
     # --- what the pool trains itself
 
-    def replays(self) -> list[Replay]:
+    def replays(self, now: float) -> list[Replay]:
         """What the pool should train again now, most urgent first."""
-        return disputes.replays(self)
+        return disputes.replays(self, now)
 
     def resolve(self, replay: Replay, leaves: tuple[bytes, ...], now: float) -> list[bytes]:
         """The outcome of a replay: its first leaves. Returns the members that are banned for it."""

@@ -46,8 +46,8 @@ def member(pool: Pool, address: bytes) -> MemberSummary | None:
     book, archive = pool.book, pool.archive
     rejections = pool.rejections.of(address)
     leases = [held for held in pool.leases.live() if held.lease.member == address]
-    known = address in book.shares or rejections or leases or any(address == other for other, _ in pool.seen)
-    if not known:
+    known = address in book.shares or book.ban_of(address) or any(address == other for other, _ in pool.seen)
+    if not (known or rejections or leases):
         return None
     mine = [result for result in archive if result.finder == address] if archive is not None else []
     best = min(mine, key=lambda result: archive.rank(result.genotype)) if archive is not None and mine else None

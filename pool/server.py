@@ -217,19 +217,22 @@ class PoolServer:
 
     async def _replay(self) -> None:
         """Train again what is disputed, one at a time, and act on the outcome."""
+        failures = 0
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            due = self.pool.replays()
+            due = self.pool.replays(self.clock())
             if not due:
                 continue
+            replay = due[failures % len(due)]
             try:
-                leaves = await self._train(due[0])
-                for member in await self.commit(functools.partial(self.pool.resolve, due[0], leaves, self.clock())):
+                leaves = await self._train(replay)
+                for member in await self.commit(functools.partial(self.pool.resolve, replay, leaves, self.clock())):
                     log.warning("member %s claimed a training that is not so; it is banned", member.hex()[:12])
             except (
                 Exception
             ) as error:  # the worker's trouble, or a full disk: nothing is decided, and it is tried again
-                log.warning("%s could not be trained again: %s", due[0].genotype.hex(), error)
+                log.warning("%s could not be trained again: %s", replay.genotype.hex(), error)
+                failures += 1
                 await asyncio.sleep(REPLAY_PAUSE)
 
     def _spawn(self, work: Awaitable[None]) -> None:

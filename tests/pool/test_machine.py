@@ -9,23 +9,48 @@ from collections import Counter
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from chain.hashing import digest
+from chain.keys import PrivateKey
+from pool.account import Account
+from pool.audit import DISPUTED, AuditPolicy
 from pool.errors import NoLease, ShareRefused
+from pool.inspection import Inspection
+from pool.leases import Lease
+from pool.ledger import subject_of
 from pool.pool import Pool
 from pool.storage import MemoryStorage
+from pool.work import Work
 from tests.pool.kit import NOW, SAMPLES, key, make_pool, make_share, make_work
 
-MEMBERS = [key(number) for number in range(4)]
+HONEST = [key(number) for number in range(4)]
+LIARS = [key(number) for number in range(100, 116)]
 LIMIT = 3
+AUDITS = AuditPolicy(block=4, new=3, trusted=1, probation=6, best=1)
 
 
 def restarted(storage: MemoryStorage) -> Pool:
-    return make_pool(storage, silence_seconds=20, lease_seconds=50, snapshot_entries=7)
+    return make_pool(storage, silence_seconds=20, lease_seconds=200, audits=AUDITS, snapshot_entries=7)
+
+
+def score_of(genotype: bytes, salt: bytes) -> int:
+    return digest("score", genotype, salt)[0] * SAMPLES // 256
+
+
+def salt_of(member: PrivateKey, genotype: bytes) -> bytes:
+    """What a member trains: liars forge half of their trainings."""
+    lies = member in LIARS and digest("lie", genotype)[0] % 2
+    return member.address if lies else b""
+
+
+def true_leaves(work: Work, genotype: bytes) -> tuple[bytes, ...]:
+    lease = Lease(0, b"", b"", b"", (genotype,), 0.0, 0.0)
+    return make_share(work, lease, genotype, HONEST[0], 0)[0].share.leaves
 
 
 def snapshot(pool: Pool) -> object:
     """All that a restart must bring back."""
     held = {
-        number: (dataclasses.astuple(held.lease), frozenset(held.open), held.expired)
+        number: (dataclasses.astuple(held.lease), frozenset(held.open), held.audits, held.backed, held.expired)
         for number, held in pool.leases.held.items()
     }
     archives = [(work, list(archive), archive.starting_points) for work, archive in pool.archives.values()]
@@ -34,10 +59,11 @@ def snapshot(pool: Pool) -> object:
         {address: count for address, count in counter.items() if count}
         for counter in (book.earned, book.paid, book.shares, book.reserved())
     ]
-    views = [pool.member(member.address) for member in MEMBERS]
+    views = [pool.member(member.address) for member in HONEST]
     rejections = [view.rejections if view is not None else () for view in views]
     tables = pool.payouts(LIMIT), book.open_rounds, book.results
-    return pool.work, archives, held, points, tables, rejections
+    audits = dict(pool.audits._checks), pool.audits._standings, {k: v for k, v in pool.audits._best.items() if v}
+    return pool.work, archives, held, points, tables, rejections, audits, dict(book.refuted)
 
 
 class World:
@@ -48,9 +74,12 @@ class World:
         self.storage = MemoryStorage()
         self.pool = restarted(self.storage)
         self.now, self.epoch = NOW, 1
-        self.granted: list[tuple[int, object, object]] = []
-        self.tables: dict[int, dict[bytes, object]] = {}
-        self.acknowledged: dict[bytes, int] = {}
+        self.granted: list[tuple[PrivateKey, Lease, Work]] = []
+        self.tables: dict[int, dict[tuple[bytes, bytes], object]] = {}
+        self.acknowledged: dict[tuple[bytes, bytes, int], int] = {}
+        self.void: set[int] = set()
+        self.backed = 0
+        self.steps: Counter[int] = Counter()
         self.paid: dict[int, int] = {}
         self.results = 0
         self.codes: Counter[str] = Counter()
@@ -60,9 +89,11 @@ class World:
         steps = {
             self.lease: 12, self.share: 24, self.time_passes: 2, self.progress: 2, self.release: 1,
             self.kill_and_restart: 1, self.next_epoch: 1, self.reveal: 2, self.result_is_seated: 1, self.nothing_won: 1,
+            self.replay: 1,
         }  # fmt: skip
         self.rng.choices(list(steps), list(steps.values()))[0]()
         self.leases_are_disjoint_and_useful()
+        self.indexes_find_what_a_scan_finds()
         self.nothing_is_lost_or_paid_twice()
 
     def granted_one(self):
@@ -72,48 +103,70 @@ class World:
     def work(self):
         return make_work(self.epoch, closes=NOW + 1_000_000.25)
 
+    @property
+    def members(self):
+        """The honest ones, and a liar, which comes again under another name once it was caught."""
+        return [*HONEST, *[liar for liar in LIARS if liar.address not in self.pool.book.refuted][:1]]
+
     def lease(self):
-        number = self.rng.randrange(len(MEMBERS))
+        member = self.rng.choice(self.members)
         try:
-            lease = self.pool.lease(MEMBERS[number].address, b"w", self.now)
+            lease = self.pool.lease(member.address, b"w", self.now)
         except NoLease:
             return
-        self.granted.append((number, lease, self.pool.work))
+        for genotype in lease.genotypes:
+            assert (member.address, genotype, self.epoch) not in self.acknowledged
+        self.granted.append((member, lease, self.pool.work))
 
     def share(self):
         if not self.granted:
             return
-        number, lease, work = self.granted_one()
-        score, lie, thief = self.rng.randint(0, SAMPLES), self.rng.random() < 0.2, self.rng.random() < 0.1
-        member = MEMBERS[(number + thief) % len(MEMBERS)]
+        member, lease, work = self.granted_one()
+        lie, thief = self.rng.random() < 0.2, self.rng.random() < 0.1
+        if thief:
+            member = self.rng.choice([other for other in self.members if other != member])
         genotype = self.rng.choice(lease.genotypes)
-        signed, model = make_share(work, lease, genotype, member, score)
+        salt = salt_of(member, genotype)
+        score = score_of(genotype, salt)
+        signed, model = make_share(work, lease, genotype, member, score, salt)
         before = self.storage.copy()
         try:
             known = self.pool.check_share(member.public, signed, model, self.now)
             accepted = known or self.pool.accept_share(signed, (score + lie) % (SAMPLES + 1), self.now)
         except ShareRefused as refused:
-            earned = self.pool.member(member.address).earned
-            old = restarted(before).member(member.address)
-            assert earned == (old.earned if old is not None else 0)
+            assert self.pool.book.earned == restarted(before).book.earned
             self.codes[refused.code] += 1
             return
         assert not thief or known is not None
-        self.acknowledged.setdefault(signed.share.leaves[-1] + bytes([work.epoch]), accepted.points)
+        assert self.acknowledged.setdefault((member.address, genotype, work.epoch), accepted.points) == accepted.points
 
     def time_passes(self):
         self.now += self.rng.choice([1, 10, 21, 60])
         self.pool.tick(self.now)
 
     def progress(self):
-        if self.granted:
-            number, lease, _ = self.granted_one()
-            self.pool.progress(MEMBERS[number].address, b"w", lease.id, self.rng.randint(1, 40), self.now)
+        """Members train for a while; every third lease slows down on the way."""
+        for _ in range(self.rng.choice([1, 20])):
+            self.now += 2
+            for member, lease, _ in self.granted[-8:]:
+                slow = lease.id % 3 == 0 and self.steps[lease.id] > 12
+                self.steps[lease.id] += self.rng.random() < (0.15 if slow else 0.9)
+                self.pool.progress(member.address, b"w", lease.id, self.steps[lease.id], self.now)
+            self.pool.tick(self.now)
+            self.backed += sum(held.backed for held in self.pool.leases.live())
 
     def release(self):
         if self.granted:
-            number, lease, _ = self.granted_one()
-            self.pool.release(MEMBERS[number].address, lease.id, lease.genotypes[0])
+            member, lease, _ = self.granted_one()
+            self.pool.release(member.address, lease.id, lease.genotypes[0])
+
+    def replay(self):
+        """The pool trains again what is due; at times as if the search was over."""
+        for replay in self.pool.replays(self.now + self.rng.choice([0, 2_000_000])):
+            leaves = true_leaves(replay.work, replay.genotype)[: replay.leaves]
+            for address in self.pool.resolve(replay, leaves, self.now):
+                assert address in self.pool.book.refuted
+                assert self.pool.book.carried(address) <= 0
 
     def kill_and_restart(self):
         before = snapshot(self.pool)
@@ -124,12 +177,14 @@ class World:
         assert snapshot(self.pool) == before
 
     def next_epoch(self):
+        if self.epoch % 4 == 0:
+            self.replay()
         self.epoch += 1
         self.pool.set_work(self.work(), self.now)
 
     def reveal(self):
         found = self.pool.candidates(5)
-        if not found:
+        if not found or self.epoch in self.void:
             return
         candidate = self.rng.choice(found)
         table = self.pool.payouts_for(candidate, LIMIT)
@@ -137,7 +192,7 @@ class World:
         assert len({line.address for line in table}) == len(table)
         assert all(1 <= line.weight < 2**32 for line in table)
         known = self.tables.setdefault(self.epoch, {})
-        assert known.setdefault(candidate.genotype, table) == table
+        assert known.setdefault((candidate.genotype, candidate.finder), table) == table
         credits = {credit.address: credit.points for credit in self.pool.book.rounds[self.epoch].credits}
         total = sum(line.weight for line in table)
         for line in table:
@@ -169,28 +224,61 @@ class World:
         if epoch not in self.paid:  # the node decides a round once, when its epoch is over: paid or void
             self.pool.round_void(epoch)
             del self.tables[epoch]
+            self.void.add(epoch)
 
     def leases_are_disjoint_and_useful(self):
-        seen: set[bytes] = set()
-        for held in self.pool.leases.live():
-            assert not held.open & seen
-            seen |= held.open
-            assert not any(genotype in self.pool.archive for genotype in held.open)
-            assert all(genotype.startswith(held.lease.prefix) for genotype in held.lease.genotypes)
+        archive, live = self.pool.archive, self.pool.leases.live()
         waiting = [genotype for returned in self.pool.leases.queue for genotype in returned.genotypes]
-        assert len(waiting) == len(set(waiting))
-        assert not seen & set(waiting)
-        assert not any(genotype in self.pool.archive for genotype in waiting)
+        sound = [genotype for held in live if not held.backed for genotype in held.open - held.audits]
+        for genotypes in (waiting, sound, [genotype for held in live for genotype in held.open & held.audits]):
+            assert len(genotypes) == len(set(genotypes))
+        assert not set(sound) & set(waiting)
+        for held in live:
+            assert not any(genotype in archive for genotype in held.open - held.audits)
+            assert all(genotype.startswith(held.lease.prefix) for genotype in held.lease.genotypes)
+            results = [archive.get(genotype) for genotype in held.open & held.audits]
+            assert all(result is None or result.finder != held.lease.member for result in results)
+        assert not any(genotype in archive for genotype in waiting)
+        covered = {*sound, *waiting, *self.pool.leases.failures}
+        for held in self.pool.leases.held.values():
+            assert not (held.backed or held.expired) or held.open - held.audits <= covered
+
+    def indexes_find_what_a_scan_finds(self):
+        leases = self.pool.leases
+        index, everything = leases._index, leases.held.values()
+        live = [held for held in everything if held.open and not held.expired]
+        assert {held.lease.id for held in leases.live()} == {held.lease.id for held in live}
+        assert index.members == Counter(held.lease.member for held in live)
+        for worker in {held.worker for held in live}:
+            assert leases.of(*worker) == [held for held in live if held.worker == worker]
+        assert len(index.workers) == len({held.worker for held in live})
+        holders: dict[bytes, set[int]] = {}
+        for held in everything:
+            for genotype in held.open:
+                holders.setdefault(genotype, set()).add(held.lease.id)
+        assert index.holders == holders
+        waiting = {genotype: id(returned) for returned in leases.queue for genotype in returned.genotypes}
+        assert {genotype: id(returned) for genotype, returned in index.waiting.items()} == waiting
+        assert waiting.keys() <= holders.keys() | leases.failures.keys()
+        audited = {genotype for held in live for genotype in held.open & held.audits}
+        assert {genotype for genotype in holders if leases.audited(genotype)} == audited
 
     def nothing_is_lost_or_paid_twice(self):
         book = self.pool.book
-        assert sum(book.earned.values()) == sum(self.acknowledged.values())
+        assert not book.refuted.keys() & {member.address for member in HONEST}
         assert sum(book.paid.values()) == sum(self.paid.values())
         reserved = book.reserved()
-        for member in MEMBERS:
-            assert book.earned[member.address] == book.paid[member.address] + book.carried(member.address)
-            assert 0 <= reserved[member.address] <= book.carried(member.address)
-        assert sum(book.shares.values()) == len(self.acknowledged)
+        undecided: Counter[bytes] = Counter()
+        for work, genotype in self.pool.audits.checks(DISPUTED):
+            for signed in self.pool.audits.get(work, genotype).against:
+                undecided[signed.share.address] += self.pool.archives[work][0].points(signed.share.validation_correct)
+        for address in {member for member, _, _ in self.acknowledged}:
+            assert book.earned[address] == book.paid[address] + book.carried(address)
+            if address in book.refuted:
+                continue
+            earned = sum(points for (member, _, _), points in self.acknowledged.items() if member == address)
+            assert book.earned[address] + undecided[address] == earned
+            assert 0 <= reserved[address] <= book.carried(address)
 
 
 @settings(max_examples=25, deadline=None, print_blob=True)
@@ -202,12 +290,30 @@ def test_whatever_happens(seed):
         world.step()
 
 
+def ledger_is_in_order(pool: Pool) -> None:
+    """As anyone finds who replays it, and each member who takes its own entries."""
+    entries = list(pool.ledger.replay())
+    inspection = Inspection(LIMIT)
+    for _, entry in entries:
+        inspection.take(entry)
+    assert not inspection.problems
+    assert inspection.peaks.size == len(pool.ledger)
+    for member in HONEST:
+        account = Account(member.address, LIMIT)
+        account.replay(found for found in entries if subject_of(found[1]) in (b"", member.address))
+        assert not account.problems
+        assert account.earned == pool.book.earned[member.address]
+
+
 def test_a_long_life():
     print("seed 2026")
     world = World(2026)
     for _ in range(900):
         world.step()
-    print(world.codes, world.pool.summary())
+    print(world.codes, world.backed, len(world.pool.book.refuted), world.pool.summary())
     assert len(world.acknowledged) > 80
     assert sum(world.paid.values()) > 800
+    assert world.pool.book.refuted
+    assert world.backed
+    ledger_is_in_order(world.pool)
     assert set(world.codes) >= {"stale_work", "duplicate", "not_your_lease", "wrong_score"}

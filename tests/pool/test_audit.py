@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain.hashing import digest
+from pool.account import Account
+from pool.audit import DISPUTED, PASSED, REPLAYED, WAITING, AuditPolicy, Audits
+from pool.disputes import Replay
+from pool.errors import ShareRefused
+from pool.inspection import Inspection
+from pool.ledger import subject_of
+from pool.records import sign_share
+from pool.storage import MemoryStorage
+from tests.pool.kit import NOW, key, make_pool, make_share, make_work, submit
+
+WORK = make_work()
+A, B, C = key(1), key(2), key(3)
+ALWAYS = AuditPolicy(block=1, new=1, trusted=1)
+TRUE, FALSE = b"", b"forged"
+
+
+def audited(**settings):
+    """A pool that doubles every share, with one result of A; returns it, its storage and the architecture."""
+    storage = MemoryStorage()
+    pool = make_pool(storage, WORK, audits=ALWAYS, lease_size=1, **settings)
+    lease = pool.lease(A.address, b"a", NOW)
+    return pool, storage, lease
+
+
+def truth(genotype, leaves=4):
+    share, _ = make_share(WORK, dataclasses.make_dataclass("L", [("id", int)])(1), genotype, A, 0)
+    return share.share.leaves[:leaves]
+
+
+def same_after_restart(pool, storage, **settings):
+    again = make_pool(storage.copy(), audits=ALWAYS, lease_size=1, **settings)
+    for one in (pool, again):
+        one.set_work(WORK, NOW)
+    return pool, again
+
+
+def test_a_second_member_gets_it_and_is_paid_the_same_and_the_first_never_does():
+    pool, storage, lease = audited()
+    (genotype,) = lease.genotypes
+    first = submit(pool, lease, genotype, A, 300)
+    assert pool.lease(A.address, b"a", NOW).genotypes != (genotype,)
+    assert pool.lease(A.address, b"other", NOW).genotypes != (genotype,)
+    second = pool.lease(B.address, b"b", NOW)
+    assert second.genotypes == (genotype,)
+    assert pool.lease(C.address, b"c", NOW).genotypes != (genotype,)
+    assert submit(pool, second, genotype, B, 300).points == first.points
+    for same in same_after_restart(pool, storage):
+        assert submit(same, second, genotype, B, 300).points == first.points
+        assert same.audits.get(WORK.id, genotype).state == PASSED
+        assert [same.member(member.address).earned for member in (A, B)] == [260, 260]
+        assert [same.audits.passed(member.address) for member in (A, B)] == [1, 1]
+        assert same.candidates(1)[0].finder == A.address
+        assert not same.replays(NOW)
+
+
+def test_a_double_lease_looks_like_any_other():
+    pool = make_pool(work=WORK, audits=ALWAYS, lease_size=4)
+    lease = pool.lease(A.address, b"a", NOW)
+    for genotype in lease.genotypes:
+        submit(pool, lease, genotype, A, 300)
+    places = set()
+    for number in range(2, 40):
+        double = pool.lease(key(number).address, b"w", NOW)
+        assert len(double.genotypes) == 4
+        assert all(genotype.startswith(double.prefix) for genotype in double.genotypes)
+        known = [place for place, genotype in enumerate(double.genotypes) if genotype in lease.genotypes]
+        assert len(known) <= 1
+        places.update(known)
+        for genotype in double.genotypes:
+            submit(pool, double, genotype, key(number), 300)
+    assert len(places) > 1
+    assert not {genotype for genotype in lease.genotypes if pool.audits.get(WORK.id, genotype).state != PASSED}
+
+
+@pytest.mark.parametrize(("first", "second", "liars"), [
+    (FALSE, TRUE, [A]), (TRUE, FALSE, [B]), (FALSE, b"other", [A, B]),
+])  # fmt: skip
+def test_where_two_results_differ_a_replay_tells_who_lied(first, second, liars):
+    pool, storage, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300, salt=first)
+    double = pool.lease(B.address, b"b", NOW)
+    more = pool.lease(A.address, b"a", NOW)
+    assert submit(pool, double, genotype, B, 300, salt=second).points == 260
+    assert pool.candidates(5) == []
+    for same in same_after_restart(pool, storage):
+        assert submit(same, double, genotype, B, 300, salt=second).points == 260  # the acknowledgement got lost
+        (replay,) = same.replays(NOW)
+        assert (replay.work, replay.genotype, replay.leaves) == (WORK, genotype, 1)
+        assert same.resolve(replay, truth(genotype, 1), NOW) == [liar.address for liar in liars]
+        assert same.book.refuted.keys() == {liar.address for liar in liars}
+        honest = next((member for member in (A, B) if member not in liars), None)
+        for member in (A, B):
+            assert same.member(member.address).carried == (260 if member is honest else 0)
+        assert [found.finder for found in same.candidates(5)] == ([honest.address] if honest else [])
+        assert not same.replays(NOW)
+        assert same.resolve(replay, truth(genotype, 1), NOW) == []
+        if A in liars:
+            assert tuple(same.leases.queue[0].genotypes) == more.genotypes
+            with pytest.raises(ShareRefused, match="refuted"):
+                submit(same, more, more.genotypes[0], A, 300)
+        if honest:  # only the leaf where they part was replayed: what remains wants a second result again
+            assert same.audits.get(WORK.id, genotype).state == WAITING
+            assert same.lease(C.address, b"c", NOW + 1).genotypes in ((genotype,), more.genotypes)
+        else:
+            assert same.audits.get(WORK.id, genotype) is None
+
+
+def test_a_result_confirmed_by_a_second_member_outlives_the_ban_of_the_first():
+    pool, storage, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300)
+    double = pool.lease(B.address, b"b", NOW)
+    submit(pool, double, genotype, B, 300)
+    pool.refute(genotype, truth(genotype), "for another reason", NOW)
+    for same in same_after_restart(pool, storage):
+        assert [found.finder for found in same.candidates(5)] == [B.address]
+        assert same.member(B.address).earned == 260
+        assert submit(same, double, genotype, B, 300).points == 260
+        assert same.member(B.address).earned == 260
+        inspection, account = Inspection(8), Account(B.address, 8)
+        for _, entry in same.ledger.replay():
+            inspection.take(entry)
+        account.replay(found for found in same.ledger.replay() if subject_of(found[1]) in (b"", B.address))
+        assert inspection.problems == account.problems == []
+        assert inspection.book.earned[B.address] == account.earned == 260
+
+
+def test_a_kill_between_the_ban_and_what_follows_loses_nothing():
+    pool, storage, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300, salt=FALSE)
+    submit(pool, pool.lease(B.address, b"b", NOW), genotype, B, 300)
+    (replay,) = pool.replays(NOW)
+    killed_at = []
+    whole = pool.append
+
+    def append(entry, more=None):
+        whole(entry, more)
+        killed_at.append(storage.copy())
+
+    pool.append = append
+    pool.resolve(replay, truth(genotype, 1), NOW)
+    assert len(killed_at) == 2
+    for left in killed_at:
+        again = make_pool(left, audits=ALWAYS, lease_size=1)
+        again.tick(NOW)
+        assert [found.finder for found in again.candidates(5)] == [B.address]
+        assert (again.member(B.address).earned, again.member(A.address).banned) == (260, True)
+        assert not again.replays(NOW)
+
+
+def test_checks_that_nobody_took_are_replayed_by_the_pool_a_few_after_each_search():
+    pool, storage, lease = audited(replays_per_work=2)
+    results = []
+    for _ in range(5):
+        (genotype,) = lease.genotypes
+        submit(pool, lease, genotype, A, 300, salt=TRUE)
+        results.append(genotype)
+        lease = pool.lease(A.address, b"a", NOW)
+    assert not pool.replays(NOW)
+    for _ in range(2):
+        due = pool.replays(WORK.closes)
+        assert {replay.leaves for replay in due} == {4}
+        assert pool.resolve(due[0], truth(due[0].genotype), NOW) == []
+        again = make_pool(storage.copy(), audits=ALWAYS, replays_per_work=2)
+        assert again.replays(WORK.closes) == pool.replays(WORK.closes)
+    assert not pool.replays(WORK.closes)
+    assert pool.audits.count(WORK.id, REPLAYED) == 2
+    assert pool.audits.passed(A.address) == 2
+    with pytest.raises(ValueError, match="gave 1"):
+        pool.resolve(Replay(WORK, results[0], 4), truth(results[0], 1), NOW)
+    pool.set_work(make_work(2), NOW)
+    assert not pool.replays(WORK.closes)
+
+
+def test_a_double_lease_that_is_lost_or_given_up_goes_to_someone_else_but_not_to_the_first():
+    pool, _, lease = audited(silence_seconds=10)
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300)
+    double = pool.lease(B.address, b"b", NOW)
+    pool.tick(NOW + 10)
+    assert not pool.leases.queue
+    assert pool.lease(A.address, b"a", NOW + 10).genotypes != (genotype,)
+    again = pool.lease(C.address, b"c", NOW + 10)
+    assert again.genotypes == (genotype,)
+    pool.release(C.address, again.id, genotype)
+    assert not pool.leases.queue
+    assert submit(pool, double, genotype, B, 300, NOW + 11).points == 260
+    assert pool.audits.get(WORK.id, genotype).state == PASSED
+
+
+def test_only_the_holder_of_a_double_lease_may_contradict():
+    pool, _, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300)
+    with pytest.raises(ShareRefused, match="already"):
+        submit(pool, lease, genotype, A, 300, salt=FALSE)
+    other = pool.lease(C.address, b"c", NOW, frozenset([genotype]))
+    for forged in (other, lease):
+        signed, model = make_share(WORK, forged, genotype, C, 300, FALSE)
+        with pytest.raises(ShareRefused, match="already"):
+            pool.check_share(C.public, sign_share(signed.share, C), model, NOW)
+    assert pool.audits.get(WORK.id, genotype).state == WAITING
+    assert not list(pool.audits.checks(DISPUTED))
+
+
+@given(st.integers(0, 2**32), st.integers(1, 20), st.data())
+def test_of_every_block_of_shares_so_many_are_checked(seed, block, data):
+    new = data.draw(st.integers(0, block))
+    policy = AuditPolicy(block, new, data.draw(st.integers(0, new)), probation=10**9, best=0)
+    rng = random.Random(seed)
+    storage = MemoryStorage()
+    audits = Audits(storage, policy, rng.randbytes(32))
+    for number in range(5):
+        chosen = 0
+        for share in range(block):
+            genotype = bytes([number, share])
+            storage.write(audits.enter(WORK.id, genotype, A.address, 300, digest("share", genotype)))
+            chosen += audits.get(WORK.id, genotype) is not None
+            if rng.random() < 0.3:
+                audits = Audits(storage.copy(), policy, bytes(32))
+                storage = audits._storage
+        assert chosen == new
+
+
+def test_trusted_members_are_checked_less_and_the_best_always():
+    storage = MemoryStorage()
+    audits = Audits(storage, AuditPolicy(block=8, new=8, trusted=1, probation=8, best=2), bytes(32))
+    for number in range(8):
+        audits.enter(WORK.id, bytes([number]), A.address, 300 + number, bytes([number]))
+        audits.replayed(WORK.id, bytes([number]), A.address)
+    rest = [bytes([number]) for number in range(8, 88)]
+    for genotype in rest:
+        audits.enter(WORK.id, genotype, A.address, 200, genotype)
+    assert sum(audits.get(WORK.id, genotype) is not None for genotype in rest) == 10
+    for number in range(200, 230):
+        audits.enter(WORK.id, bytes([number]), A.address, 300 + number, bytes([number]))
+        assert audits.get(WORK.id, bytes([number])) is not None
+
+
+def test_an_impossible_policy():
+    with pytest.raises(ValueError, match="trusted <= new"):
+        AuditPolicy(block=4, new=1, trusted=2)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pool.errors import NoLease
+from pool.errors import NoLease, ShareRefused
 from pool.search import Archive, Evolution, RandomSearch
 from pool.storage import MemoryStorage
 from pool.subspace import Domain
@@ -216,3 +216,118 @@ def test_ranking_prefers_fewer_macs_and_a_nearly_empty_subspace_ends():
     whole = picks[0]
     assert RandomSearch().propose(archive, (), rng, whole) is None
     assert Evolution().propose(archive, (), rng, whole) is None
+
+
+def report(pool, held, seconds, speed, now):
+    """A holder does `speed` steps a second and reports every 5 seconds; returns the time after it."""
+    key_, lease = held
+    for i in range(1, seconds // 5 + 1):
+        step = pool.leases.held[lease.id].step + int(speed * 5)
+        pool.progress(key_.address, b"w", lease.id, step, now + 5 * i)
+    return now + seconds
+
+
+def crowd(count=6, **settings):
+    """Members with a lease each, of 2,000 steps an architecture, that have run at 2 steps a second for 150 seconds."""
+    pool = make_pool(work=make_work(steps=2000), silence_seconds=60, **settings)
+    members = [(key(number), pool.lease(key(number).address, b"w", NOW)) for number in range(count)]
+    for held in members:
+        report(pool, held, 150, 2, NOW)
+    assert pool.tick(NOW + 150) == []
+    return pool, members
+
+
+def test_who_falls_behind_gets_a_backup_and_may_still_finish():
+    pool, members = crowd()
+    slow, lease = members[0]
+    now = NOW + 150
+    while not pool.leases.held[lease.id].backed:
+        for held in members[1:]:
+            report(pool, held, 10, 2, now)
+        now = report(pool, members[0], 10, 0.4, now)
+        found = pool.tick(now)
+        assert now < NOW + 400, "a member at a fifth of its speed was not noticed"
+    assert [late.id for late in found] == [lease.id]
+    assert pool.progress(slow.address, b"w", lease.id, 3000, now)
+    backup = pool.lease(C.address, b"backup", now)
+    assert backup.genotypes == lease.genotypes
+    assert pool.lease(slow.address, b"w", now).id == lease.id
+    first, second = lease.genotypes
+    assert submit(pool, lease, first, slow, 100, now).points == 60
+    assert submit(pool, backup, second, C, 100, now).points == 60
+    with pytest.raises(ShareRefused, match="already"):
+        submit(pool, backup, first, C, 100, now)
+
+
+def test_members_at_their_own_steady_pace_get_no_backup():
+    pool, members = crowd()
+    now = NOW + 150
+    for _ in range(12):
+        for number, held in enumerate(members):
+            report(pool, held, 20, 1.8 + 0.08 * number, now)
+        now += 20
+        assert pool.tick(now) == []
+
+
+def test_a_backup_is_kept_across_a_restart_and_a_backup_that_falls_silent_is_replaced():
+    storage = MemoryStorage()
+    pool = make_pool(storage, make_work(steps=2000), silence_seconds=60)
+    lease = pool.lease(A.address, b"a", NOW)
+    held = pool.leases.held[lease.id]
+    held.backed = True
+    storage.write([held.record])
+    pool = make_pool(storage.copy(), silence_seconds=60)
+    pool.set_work(make_work(steps=2000), NOW)
+    assert pool.leases.held[lease.id].backed
+    backup = pool.lease(B.address, b"b", NOW + 1)
+    assert backup.genotypes == lease.genotypes
+    pool.progress(A.address, b"a", lease.id, 3, NOW + 50)
+    assert [late.id for late in pool.tick(NOW + 61)] == [backup.id]
+    assert pool.lease(C.address, b"c", NOW + 61).genotypes == lease.genotypes
+
+
+def test_deadlines_follow_the_measured_speed_and_the_close():
+    pool, members = crowd(lease_seconds=900)
+    member, lease = members[0]
+    assert lease.deadline == NOW + 900
+    for genotype in lease.genotypes:
+        submit(pool, lease, genotype, member, 100, NOW + 150)
+    again = pool.lease(member.address, b"w", NOW + 150)
+    usual = pool.leases.speeds.of((member.address, b"w"))
+    seconds = 2000 * sum(map(pool.leases.cost, again.genotypes)) / usual
+    assert again.deadline - again.granted == pytest.approx(min(3 * seconds + 60, 3450), abs=0.01)
+    assert pool.leases.duration((member.address, b"new"), again.genotypes) is None
+    for genotype in again.genotypes:
+        submit(pool, again, genotype, member, 100, NOW + 160)
+    late = pool.lease(member.address, b"w", NOW + 3500)
+    assert len(late.genotypes) == 1  # a second one would not be done before the close
+    assert late.deadline == NOW + 3600
+
+
+def test_a_lease_that_cannot_end_before_the_close_gets_a_backup_where_another_could():
+    pool = make_pool(work=make_work(steps=2000), silence_seconds=60, lease_size=1)
+    fast = [(key(number), pool.lease(key(number).address, b"w", NOW)) for number in range(4)]
+    slow = key(9), pool.lease(key(9).address, b"w", NOW)
+    for held in fast:
+        report(pool, held, 300, 4, NOW)
+    report(pool, slow, 300, 0.4, NOW)
+    assert [late.id for late in pool.tick(NOW + 300)] == [slow[1].id]
+
+
+def test_claimed_steps_count_only_up_to_the_end_of_the_lease():
+    pool, members = crowd()
+    member, lease = members[0]
+    pool.progress(member.address, b"w", lease.id, 2**60, NOW + 151)
+    assert pool.leases.held[lease.id].step == 4000
+    assert not pool.tick(NOW + 152)
+
+
+def test_a_worker_that_starts_again_in_the_middle_of_a_lease_is_not_taken_for_silent():
+    pool = make_pool(work=WORK, silence_seconds=10)
+    lease = pool.lease(A.address, b"a", NOW)
+    pool.progress(A.address, b"a", lease.id, 30, NOW + 1)
+    submit(pool, lease, lease.genotypes[0], A, 100, NOW + 2)
+    assert pool.lease(A.address, b"a", NOW + 3).genotypes == lease.genotypes[1:]
+    for i in range(1, 10):
+        assert pool.progress(A.address, b"a", lease.id, i, NOW + 3 + 5 * i)
+        assert pool.tick(NOW + 3 + 5 * i) == []

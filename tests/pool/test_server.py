@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 
@@ -8,10 +9,12 @@ import aiohttp
 import pytest
 
 from chain.artifact import artifact_id
+from chain.hashing import digest
 from ponas_node.miner.folder import DataInUse
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
 from ponas_node.miner.member import PoolMember
 from pool import messages
+from pool.audit import AuditPolicy
 from pool.messages import (
     Hello,
     Join,
@@ -301,3 +304,33 @@ async def test_no_pool_at_this_address(site):
             await PoolLink.open(http, site.url + "/x", A, b"w")
         with pytest.raises(LinkError, match="cannot connect"):
             await PoolLink.open(http, "http://127.0.0.1:9", A, b"w")
+
+
+async def test_a_member_that_forges_trainings_is_caught_by_a_double_lease_and_banned(tmp_path, monkeypatch):
+    monkeypatch.setattr("pool.server.TICK_SECONDS", 0.05)
+
+    class Forger(FakeExecutor):
+        """Hands in models that score what it claims, and that no training gives."""
+
+        async def train(self, spec, genotype, seed, artifacts, on_progress=None):
+            done = await super().train(spec, genotype, seed, artifacts, on_progress)
+            model = done.model + b"!"
+            leaves = (*done.leaves[:-2], digest("forged", genotype), artifact_id(model))
+            return dataclasses.replace(done, leaves=leaves, model=model)
+
+    storage = MemoryStorage()
+    site = Site(new_pool(storage, audits=AuditPolicy()), tmp_path / "site")
+    await site.start(real_work())
+    forger = PoolMember(site.url, A, tmp_path / "a", Forger(), backoff=BACKOFF)
+    honest = PoolMember(site.url, B, tmp_path / "b", FakeExecutor(), backoff=BACKOFF)
+    async with running(forger, honest):
+        await until(lambda: forger.state.accepted >= 2 and honest.state.accepted >= 2)
+        await until(lambda: site.pool.book.refuted)
+        await until(lambda: "refuted" in forger.state.trouble or forger.state.rejected["banned"])
+    await site.stop()
+    for pool in (site.pool, new_pool(storage.copy())):
+        assert pool.book.refuted.keys() == {A.address}
+        assert pool.member(A.address).carried == 0
+        assert pool.member(B.address).earned > 0
+        assert {found.finder for found in pool.archive} == {B.address}
+    assert site.replayed

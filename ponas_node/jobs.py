@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from consensus.types import TaskSpec
 if TYPE_CHECKING:
     from consensus.datasets import Dataset
     from consensus.spaces.graph import Graph
+
+REPORT_SECONDS = 5.0
+"""A training says at least so often how far it is, however long its steps take: silence means that it is dead."""
 
 
 def train(
@@ -33,7 +37,7 @@ def train_on(
     """Like `train`, with the dataset at hand."""
     from consensus import exact
 
-    every = max(1, spec.steps // 20)
+    every, told = max(1, spec.steps // 20), time.monotonic()
     candidate = exact.Candidate(_graph(spec.encode(), genotype), data, _recipe(spec), seed)
     with contextlib.closing(exact.train_stepwise(candidate, _device(device))) as run:
         while True:
@@ -42,7 +46,9 @@ def train_on(
             except StopIteration as end:
                 done = end.value
                 break
-            yield step if step % every == 0 else None
+            due = step % every == 0 or time.monotonic() > told + REPORT_SECONDS
+            told = time.monotonic() if due else told
+            yield step if due else None
     return {
         "leaves": list(done.leaves),
         "model": done.model,
@@ -67,7 +73,7 @@ def replay(
             try:
                 next(run)
             except StopIteration as end:
-                return list(end.value.leaves)
+                return list(end.value.leaves)[:leaves]
             yield
     return found[:leaves]
 

@@ -7,6 +7,7 @@ section 2).
 
 from __future__ import annotations
 
+import functools
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class Space(ABC):
 
     def mutate(self, genotype: bytes, rng: random.Random) -> bytes:
         """A canonical genotype one gene edit away, different from the canonical form of `genotype`."""
-        origin = self.canonical(genotype)
+        origin = _canonical(self, genotype)
         for _ in range(_EDITS):
             position = rng.randrange(len(self.gene_sizes))
             value = rng.randrange(self.gene_sizes[position])
@@ -153,3 +154,9 @@ class Space(ABC):
                 if edited != origin:
                     found[edited] = None
         return list(found)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _canonical(space: Space, genotype: bytes) -> bytes:
+    """The canonical form of a genotype that many others descend from."""
+    return space.canonical(genotype)

@@ -17,6 +17,9 @@ from pool.work import Candidate
 ATTEMPTS = 200
 """Tries at a proposal before a strategy gives up on it; most tries succeed, a nearly exhausted subspace's do not."""
 
+COUNTED = 1024
+"""Of more leased genotypes than these the places are not counted: with so many, chance spreads them evenly enough."""
+
 
 class Archive:
     """All results of one work; `domain` is its own.
@@ -159,12 +162,11 @@ class Evolution(Strategy):
         return len(archive) + len(taken) >= self.initial * len(archive.domain.prefixes)
 
     def _child(self, archive: Archive, taken: Collection[bytes], rng: random.Random, within: bytes) -> bytes | None:
-        population = archive.recent(self.population)
+        population = [genotype for genotype in archive.recent(self.population) if genotype.startswith(within)]
+        if not population:
+            return None
         for _ in range(ATTEMPTS // 10):
-            drawn = rng.sample(population, min(self.tournament, len(population)))
-            parents = [genotype for genotype in drawn if genotype.startswith(within)]
-            if not parents:
-                continue
+            parents = rng.sample(population, min(self.tournament, len(population)))
             genotype = archive.domain.space.mutate(min(parents, key=archive.rank), rng)
             if _fresh(archive, taken, genotype, within):
                 return genotype
@@ -175,7 +177,9 @@ STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (Rand
 
 
 def _by_coverage(archive: Archive, taken: Collection[bytes], rng: random.Random) -> list[bytes]:
-    counts = archive.coverage + Counter(archive.domain.prefix(genotype) for genotype in taken)
+    counts = Counter(archive.coverage)
+    if len(taken) <= COUNTED:
+        counts.update(archive.domain.prefix(genotype) for genotype in taken)
     order = list(archive.domain.prefixes)
     rng.shuffle(order)
     return sorted(order, key=lambda prefix: (archive.domain.barren(prefix), counts[prefix]))

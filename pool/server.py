@@ -188,7 +188,7 @@ class PoolServer:
         most = messages.largest(self.pool.settings.max_model_bytes)
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_SECONDS, max_msg_size=most, compress=False)
         await socket.prepare(request)
-        session = Session(self, socket)
+        session = Session(self, socket, request.transport)
         self._sessions.add(session)
         self._hosts[host] += 1
         try:
@@ -207,6 +207,9 @@ class PoolServer:
             now = self.clock()
             for host in [host for host, bucket in self._handshakes.items() if bucket.at < now - HOST_SECONDS]:
                 del self._handshakes[host]
+            for session in [session for session in self._sessions if session.stuck(now)]:
+                log.info("a member does not read what it is sent; its connection ends")
+                session.abort()
             try:
                 expired = self.pool.tick(now)
             except Exception:  # a full disk must not end the watch for good

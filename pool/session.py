@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 from collections.abc import Callable
@@ -114,16 +115,21 @@ class Bucket:
 class Session:
     """See the module. `member` is an address, known after the handshake."""
 
-    def __init__(self, server: Evaluator, socket: web.WebSocketResponse) -> None:
+    def __init__(
+        self, server: Evaluator, socket: web.WebSocketResponse, transport: asyncio.Transport | None = None
+    ) -> None:
         self.member = b""
         self._server = server
         self._socket = socket
+        self._transport = transport
         self._key = b""
         self._worker = b""
         self._faults = self._costly = 0
         self._hello: Hello | None = None
         self._nonce = b""
         self._uploads = 0  # number of the last one
+        self._sending: dict[int, float] = {}
+        self._sends = itertools.count()
         self._buckets: dict[type[Record], Bucket] = {}
         self._shares: set[asyncio.Task[None]] = set()
 
@@ -153,12 +159,24 @@ class Session:
         await self.send(self._server.head())
 
     async def send(self, message: Record) -> None:
-        """Send a message; a member that does not read for long is cut off."""
+        """Send a message; waits where the member does not read."""
+        number = next(self._sends)
+        self._sending[number] = self._server.clock()
         try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._socket.send_bytes(messages.encode(message))
-        except (TimeoutError, ConnectionError, RuntimeError):
+            await self._socket.send_bytes(messages.encode(message))
+        except (ConnectionError, RuntimeError):
             await self.close()
+        finally:
+            del self._sending[number]
+
+    def stuck(self, now: float) -> bool:
+        """Whether the member has not read what was sent to it for `SEND_SECONDS`."""
+        return any(at <= now - SEND_SECONDS for at in self._sending.values())
+
+    def abort(self) -> None:
+        """End the connection without a word: nobody reads it."""
+        if self._transport is not None:
+            self._transport.abort()
 
     async def close(self) -> None:
         """End the connection."""

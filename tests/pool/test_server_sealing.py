@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 
@@ -15,7 +16,7 @@ from pool import messages
 from pool.messages import Join, LeaseGrant, LeaseRequest, Problem, SealedUpload, ShareAccepted, ShareUpload
 from pool.sealing import OVERHEAD, BadSeal, SealingKey, seal
 from tests.pool.kit import make_share
-from tests.pool.rig import score_of
+from tests.pool.rig import score_of, until
 from tests.pool.test_server import A, B, answer, last_words, link_to, new_pool, raw, real_work, site  # noqa: F401
 
 KEM, HPKE = b"KEM" + b"\x00\x20", b"HPKE" + b"\x00\x20\x00\x01\x00\x03"
@@ -166,3 +167,19 @@ async def test_a_host_cannot_open_connections_without_end(site):  # noqa: F811
             await link_to(site, http)
         with pytest.raises(Exception, match="429"):
             await link_to(site, http)
+
+
+async def test_a_member_that_does_not_read_is_cut_off(site, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("pool.session.SEND_SECONDS", 1.0)
+    async with aiohttp.ClientSession() as http:
+        link = await link_to(site, http)
+        (session,) = site.server._sessions
+        link._socket._conn.transport.pause_reading()
+
+        async def shout():
+            while not session._socket.closed:
+                await session.send(Problem("noise", "x" * 500))
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(shout(), return_exceptions=True)
+            await until(lambda: not site.server._sessions)

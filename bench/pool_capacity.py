@@ -49,8 +49,8 @@ SECONDS, QUICK_SECONDS = 20.0, 4.0
 def figures(options: argparse.Namespace) -> dict[str, object]:
     """Figures at a steady load, and at the highest that the pool takes. `options.quick`: few members, seconds only."""
     quick = bool(getattr(options, "quick", False))
-    members, seconds = (500, QUICK_SECONDS) if quick else (10_000, SECONDS)
-    steady, model_bytes = 2_200, 16 << 10
+    members, seconds = (500, QUICK_SECONDS) if quick else (MEMBERS, SECONDS)
+    steady, model_bytes = 2_050, 16 << 10
     _more_files()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -181,11 +181,12 @@ def _int_reader(limit: Range) -> Unpack:
 
 def _sized_reader(kind: type, limit: Size) -> Unpack:
     least, most = limit.least, limit.most
+    measure: Callable[[Any], int] = len
 
     def read(value: Any, where: str) -> Any:
         if type(value) is not kind:
             raise BadEncoding(f"{where}: expected {kind.__name__}")
-        if not least <= len(typing.cast(bytes, value)) <= most:
+        if not least <= measure(value) <= most:
             raise BadEncoding(f"{where}: length outside {least} to {most}")
         return value
 

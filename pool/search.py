@@ -162,7 +162,9 @@ class Evolution(Strategy):
         return len(archive) + len(taken) >= self.initial * len(archive.domain.prefixes)
 
     def _child(self, archive: Archive, taken: Collection[bytes], rng: random.Random, within: bytes) -> bytes | None:
-        population = [genotype for genotype in archive.recent(self.population) if genotype.startswith(within)]
+        population = archive.recent(self.population)
+        if within:
+            population = [genotype for genotype in population if genotype.startswith(within)]
         if not population:
             return None
         for _ in range(ATTEMPTS // 10):

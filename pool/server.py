@@ -31,7 +31,7 @@ from pool.work import Work
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 PATH = "/pool/v1/ws"
-HEARTBEAT_SECONDS = 20.0
+HEARTBEAT_SECONDS = 60.0
 TICK_SECONDS = 1.0
 STANDING_SECONDS = 5.0
 CONNECTIONS = 16384
@@ -66,7 +66,10 @@ class BestScores:
         if len(self._scores) < self._most:
             heapq.heappush(self._scores, correct)
             return True
-        return correct >= heapq.heappushpop(self._scores, correct)
+        if correct < self._scores[0]:
+            return False
+        heapq.heapreplace(self._scores, correct)
+        return True
 
 
 class PoolServer:
@@ -211,7 +214,7 @@ class PoolServer:
             now = self.clock()
             for host in [host for host, bucket in self._handshakes.items() if bucket.at < now - HOST_SECONDS]:
                 del self._handshakes[host]
-            for session in [session for session in self._sessions if session.stuck(now)]:
+            for session in [session for session in self._sessions if session.sending and session.stuck(now)]:
                 log.info("a member does not read what it is sent; its connection ends")
                 session.abort()
             try:

@@ -113,12 +113,13 @@ class Bucket:
 
 
 class Session:
-    """See the module. `member` is an address, known after the handshake."""
+    """See the module. `member` is an address, known after the handshake; `sending`: since when sends are under way."""
 
     def __init__(
         self, server: Evaluator, socket: web.WebSocketResponse, transport: asyncio.Transport | None = None
     ) -> None:
         self.member = b""
+        self.sending: dict[int, float] = {}
         self._server = server
         self._socket = socket
         self._transport = transport
@@ -128,7 +129,6 @@ class Session:
         self._hello: Hello | None = None
         self._nonce = b""
         self._uploads = 0  # number of the last one
-        self._sending: dict[int, float] = {}
         self._sends = itertools.count()
         self._buckets: dict[type[Record], Bucket] = {}
         self._shares: set[asyncio.Task[None]] = set()
@@ -161,17 +161,17 @@ class Session:
     async def send(self, message: Record) -> None:
         """Send a message; waits where the member does not read."""
         number = next(self._sends)
-        self._sending[number] = self._server.clock()
+        self.sending[number] = self._server.clock()
         try:
             await self._socket.send_bytes(messages.encode(message))
         except (ConnectionError, RuntimeError):
             await self.close()
         finally:
-            del self._sending[number]
+            del self.sending[number]
 
     def stuck(self, now: float) -> bool:
         """Whether the member has not read what was sent to it for `SEND_SECONDS`."""
-        return any(at <= now - SEND_SECONDS for at in self._sending.values())
+        return any(at <= now - SEND_SECONDS for at in self.sending.values())
 
     def abort(self) -> None:
         """End the connection without a word: nobody reads it."""
@@ -300,7 +300,7 @@ class Session:
             await self.send(ShareRejected(share.id, "unavailable", str(error)[:500], True))
             return
         if known is not None:
-            await self.send(ShareAccepted(share.id, known.points))
+            await self.send(ShareAccepted(known.share, known.points))
             return
         task = asyncio.create_task(self._judge(upload))
         self._shares.add(task)
@@ -317,7 +317,7 @@ class Session:
         except Unavailable as error:
             await self.send(ShareRejected(share.id, "unavailable", str(error)[:500], True))
         else:
-            await self.send(ShareAccepted(share.id, accepted.points))
+            await self.send(ShareAccepted(accepted.share, accepted.points))
             await self.send(self._server.head())
 
     async def _count_costly(self) -> None:

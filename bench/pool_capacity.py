@@ -43,6 +43,7 @@ NETWORK = digest("bench-network")
 SAMPLES = 1000
 SEED = 20
 BACKLOG = 4096
+MEMBERS = 10_000
 SECONDS, QUICK_SECONDS = 20.0, 4.0
 
 
@@ -107,7 +108,7 @@ async def _load(pid: int, port: int, members: int, seconds: float, steady: int, 
         rate, busy = tally.accepted / (time.perf_counter() - began), _processor_seconds(pid) - busy
         found |= {
             f"{name}_shares_per_second": round(rate),
-            f"{name}_processor_ms_per_share": round(busy / tally.accepted * 1000, 3),
+            f"{name}_processor_ms_per_share": round(busy / max(1, tally.accepted) * 1000, 3),
             f"{name}_lease_ms_median": _milliseconds(tally.leases, 50),
             f"{name}_lease_ms_p99": _milliseconds(tally.leases, 99),
             f"{name}_share_ms_median": _milliseconds(tally.shares, 50),

@@ -10,7 +10,7 @@ from typing import Any
 
 from pool.work import Work
 
-BATCH = 16
+BATCH = 256
 BATCH_BYTES = 64 << 20
 Evaluate = Callable[[Work, list[tuple[bytes, bytes]]], Awaitable[list[int]]]
 """(work, pairs of genotype and model bytes) to the numbers of validation samples predicted; negative: no model."""

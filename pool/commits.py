@@ -1,4 +1,9 @@
-"""Changes of a pool in groups: those that wait are made together, stored with one sync, and only then answered."""
+"""Changes of a pool in groups: those that wait are made together, stored with one sync, and only then answered.
+
+Urgent ones go first, for up to half of a group's time, and that is short: a worker without a lease stands still, one
+that waits for the answer to its share trains on. So a pool that gets more shares than it can take still gives leases at
+once.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,9 @@ from pool.pool import Pool
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-MOST = 256
-"""Changes in a group: between two groups everything else has its turn."""
+SECONDS = 0.012
+"""How long a group takes further changes: between two groups everything else has its turn."""
+_Waiting = deque[tuple[Callable[[], Any], asyncio.Future[Any]]]
 
 
 class GroupCommit:
@@ -22,37 +28,43 @@ class GroupCommit:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+        self._urgent: _Waiting = deque()
+        self._waiting: _Waiting = deque()
 
-    async def run(self, change: Callable[[], T]) -> T:
+    async def run(self, change: Callable[[], T], urgent: bool = False) -> T:
         """Make a change; returns when it is durable. Raises what it raises, or Unavailable where it is not stored.
 
         Unavailable leaves open whether the change will be stored: it is, with the next group that can be.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if not self._waiting:
+        if not self._urgent and not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._waiting.append((change, future))
+        (self._urgent if urgent else self._waiting).append((change, future))
         return await future
 
     def _flush(self) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
+        loop = asyncio.get_running_loop()
+        lanes = (self._urgent, loop.time() + SECONDS / 2), (self._waiting, loop.time() + SECONDS)
         try:
             with self._pool.group():
-                for _ in range(min(MOST, len(self._waiting))):
-                    change, future = self._waiting.popleft()
-                    if future.cancelled():
-                        continue
-                    try:
-                        outcomes.append((future, change(), None))
-                    except Exception as error:  # the caller's own
-                        outcomes.append((future, None, error))
+                for waiting, ends in lanes:
+                    while waiting:
+                        change, future = waiting.popleft()
+                        if future.cancelled():
+                            continue
+                        try:
+                            outcomes.append((future, change(), None))
+                        except Exception as error:  # the caller's own
+                            outcomes.append((future, None, error))
+                        if loop.time() >= ends:
+                            break
         except Exception as error:  # the storage raises whatever it raises
             log.exception("the pool could not store its changes")
             failure = Unavailable(f"the pool could not store the change now: {error}")
             outcomes = [(future, None, failure) for future, _, _ in outcomes]
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+        if self._urgent or self._waiting:
+            loop.call_soon(self._flush)
         for future, value, refusal in outcomes:
             if future.cancelled():
                 continue

@@ -23,18 +23,10 @@ class History:
         self._storage = storage
         self._entry = entry
 
-    def extend(self, size: int, entry: bytes) -> tuple[Writes, bytes]:
-        """What to write together with `entry`, which becomes number `size`, and the root that is then."""
-        writes: Writes = []
-        node, level = leaf_hash(entry), 0
-        while size >> level & 1:
-            index = size >> level
-            node, level = parent_hash(self._node(level, index - 1), node), level + 1
-            writes.append((_key(level, index >> 1), node))
-        for above in range(level + 1, size.bit_length()):
-            if size >> above & 1:
-                node = parent_hash(self._node(above, (size >> above) - 1), node)
-        return writes, node
+    def edge(self, size: int) -> Peaks:
+        """What it takes to append to the tree over the first `size` entries."""
+        levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+        return Peaks(size, [self._node(level, (size >> level) - 1) for level in levels])
 
     def root(self, size: int) -> bytes:
         """Root over the first `size` entries; 32 zero bytes where there are none."""
@@ -88,19 +80,25 @@ class History:
 
 
 class Peaks:
-    """The tree's root while the log is read from its beginning: only the complete subtrees at its right edge."""
+    """The tree's right edge while it grows: its complete subtrees only, the largest first."""
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._peaks: list[bytes] = []
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        self.size = size
+        self._peaks = list(peaks)
 
-    def push(self, entry: bytes) -> None:
-        """The next entry."""
-        node, size = leaf_hash(entry), self.size
-        while size & 1:
-            node, size = parent_hash(self._peaks.pop(), node), size >> 1
+    def copy(self) -> Peaks:
+        """An independent copy."""
+        return Peaks(self.size, self._peaks)
+
+    def push(self, entry: bytes) -> Writes:
+        """The next entry. Answers what a `History` must find stored then: the subtrees that it completes."""
+        node, level, completed = leaf_hash(entry), 0, Writes()
+        while self.size >> level & 1:
+            node, level = parent_hash(self._peaks.pop(), node), level + 1
+            completed.append((_key(level, self.size >> level), node))
         self._peaks.append(node)
         self.size += 1
+        return completed
 
     def root(self) -> bytes:
         """Root over the entries so far."""

@@ -82,12 +82,16 @@ class Returned:
 
 @dataclass(slots=True)
 class Index:
-    """What else were to be looked for among all leases: live ones by id, worker and member; genotypes by place."""
+    """What else were to be looked for among all leases: live ones by id, worker and member; genotypes by place.
+
+    `audits` counts, for genotypes to be compared, the live leases that they are open in.
+    """
 
     live: dict[int, Held] = field(default_factory=dict)
     workers: dict[tuple[bytes, bytes], dict[int, Held]] = field(default_factory=dict)
     members: Counter[bytes] = field(default_factory=Counter)
     holders: dict[bytes, set[int]] = field(default_factory=dict)
+    audits: Counter[bytes] = field(default_factory=Counter)
     waiting: dict[bytes, Returned] = field(default_factory=dict)
 
     def enter(self, held: Held) -> None:
@@ -96,6 +100,7 @@ class Index:
         self.live[lease.id] = held
         self.workers.setdefault(held.worker, {})[lease.id] = held
         self.members[lease.member] += 1
+        self.audits.update(held.audits & held.open)
 
     def leave(self, held: Held) -> None:
         """A lease does not bind any more."""
@@ -109,6 +114,14 @@ class Index:
         self.members[lease.member] -= 1
         if not self.members[lease.member]:
             del self.members[lease.member]
+        for genotype in held.audits & held.open:
+            self.drop_audit(genotype)
+
+    def drop_audit(self, genotype: bytes) -> None:
+        """A genotype to be compared is not open any more in one live lease."""
+        self.audits[genotype] -= 1
+        if not self.audits[genotype]:
+            del self.audits[genotype]
 
     def binding(self, genotype: bytes) -> Iterator[Held]:
         """Live leases in which a genotype is open: the first holder's, those of backups, and one to compare."""
@@ -181,7 +194,7 @@ class LeaseBook:
 
     def audited(self, genotype: bytes) -> bool:
         """Whether someone holds a genotype now to compare it with a result that is there."""
-        return any(genotype in held.audits for held in self._index.binding(genotype))
+        return genotype in self._index.audits
 
     def of(self, member: bytes, worker: bytes) -> list[Held]:
         """Live leases of a worker, oldest first."""
@@ -374,6 +387,8 @@ class LeaseBook:
 
     def _shut(self, held: Held, genotype: bytes) -> None:
         """The holder is not to train `genotype` any more; a lease with nothing left is over."""
+        if genotype in held.audits and held.lease.id in self._index.live:
+            self._index.drop_audit(genotype)
         held.open.discard(genotype)
         holders = self._index.holders[genotype]
         holders.discard(held.lease.id)

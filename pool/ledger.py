@@ -30,7 +30,8 @@ class Ledger:
         self.history = History(storage, self.raw)
         head = storage.get(HEAD) or bytes(8) + EMPTY
         self._size, self.root = int.from_bytes(head[:8], "big"), head[8:]
-        if self.history.root(self._size) != self.root:
+        self._edge = self.history.edge(self._size)
+        if self._edge.root() != self.root:
             raise PoolFault("the root of the pool's ledger is not that of its entries")
 
     def __len__(self) -> int:
@@ -39,7 +40,8 @@ class Ledger:
     def append(self, entry: Entry, more: Writes | None = None) -> int:
         """Write an entry, and the changes that belong to it, durably and at once. Answers its number."""
         number, data = self._size, encode_entry(entry)
-        nodes, root = self.history.extend(number, data)
+        edge = self._edge.copy()
+        nodes, root = edge.push(data), edge.root()
         subject = subject_of(entry)
         seen = self.count(subject)
         index: Writes = [
@@ -48,7 +50,7 @@ class Ledger:
         ]
         size = (number + 1).to_bytes(8, "big")
         self._storage.write([(_key(number), data), *nodes, *index, (HEAD, size + root), *(more or [])])
-        self._size, self.root = number + 1, root
+        self._size, self.root, self._edge = number + 1, root, edge
         return number
 
     def raw(self, number: int) -> bytes:

@@ -50,7 +50,7 @@ from pool.subspace import Domain
 from pool.views import MemberSummary, PoolSummary
 from pool.work import Candidate, Work
 
-_LOOKED_AT = 64
+_LOOKED_AT = 16
 """Results that want a second training that a request for a lease looks at; those that others hold wait as well."""
 
 

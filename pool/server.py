@@ -149,9 +149,9 @@ class PoolServer:
             self._head = sign_head(self.key, self.pool.settings.network, len(ledger), ledger.root, at)
         return self._head
 
-    async def commit(self, change: Callable[[], T]) -> T:
+    async def commit(self, change: Callable[[], T], urgent: bool = False) -> T:
         """Make a change of the pool, and return once it is durable; raises what it raises, or Unavailable."""
-        return await self._commits.run(change)
+        return await self._commits.run(change, urgent)
 
     def standing(self, member: bytes) -> Standing:
         """Where a member stands in the next payout table, as of at most `STANDING_SECONDS` ago."""

@@ -74,7 +74,7 @@ class Evaluator(Protocol):
         """The ledger as it is, signed."""
         ...
 
-    async def commit(self, change: Callable[[], T]) -> T:
+    async def commit(self, change: Callable[[], T], urgent: bool = False) -> T:
         """Make a change of the pool, and return once it is durable; raises what it raises, or Unavailable."""
         ...
 
@@ -257,7 +257,7 @@ class Session:
         pool, worker = self._server.pool, self._worker + bytes([request.slot])
         try:
             lease = await self._server.commit(
-                lambda: pool.lease(self.member, worker, self._server.clock(), frozenset(request.trained))
+                lambda: pool.lease(self.member, worker, self._server.clock(), frozenset(request.trained)), urgent=True
             )
         except NoLease as error:
             return LeaseDenied(request.slot, error.code, str(error)[:500], milliseconds(error.retry))

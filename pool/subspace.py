@@ -27,6 +27,7 @@ class Domain:
         self.partition = Partition(self.space, least_subspaces)
         self._shape = input_shape(spec)
         self._admitted: dict[bytes, int] = {}
+        self._fertile: set[bytes] = set()  # subspaces of which some sample can be trained
         self._cost = functools.lru_cache(maxsize=KEPT_COSTS)(self._measure)
 
     @property
@@ -43,7 +44,7 @@ class Domain:
         leaf = self.partition.leaves[prefix]
         if prefix not in self._admitted:
             few = 8 * len(leaf.results) < leaf.size
-            if few and (leaf.results or any(self.cost(genotype) is not None for genotype in self._some(leaf))):
+            if few and (leaf.results or self._is_fertile(leaf)):
                 return False
             found = list(self._some(leaf))
             fit = sum(self.cost(genotype) is not None for genotype in found)
@@ -57,6 +58,14 @@ class Domain:
     def sample(self, prefix: bytes, rng: random.Random) -> bytes:
         """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
         return self.space.sample_uniform(prefix, rng)
+
+    def _is_fertile(self, leaf: Subspace) -> bool:
+        if leaf.prefix in self._fertile:
+            return True
+        found = any(self.cost(genotype) is not None for genotype in self._some(leaf))
+        if found:
+            self._fertile.add(leaf.prefix)
+        return found
 
     def _some(self, leaf: Subspace) -> Iterator[bytes]:
         """All architectures of a small subspace, or samples; the same every time."""

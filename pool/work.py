@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chain.hashing import digest
 from consensus.datasets import HEADER, MAGIC, BadDataset
@@ -15,6 +15,7 @@ class Work:
 
     `seed` is the training seed (32 bytes), `closes` the Unix time in seconds at which commits close, and
     `validation_samples` the size of the dataset's validation split: it fixes the baseline that points count from.
+    `id` names the search: results under another seed or task do not compare.
     """
 
     epoch: int
@@ -23,11 +24,11 @@ class Work:
     seed: bytes
     closes: float
     validation_samples: int
+    id: bytes = field(init=False, repr=False, compare=False)
 
-    @property
-    def id(self) -> bytes:
-        """Names the search: results under another seed or task do not compare."""
-        return digest("ponas/pool-work", self.epoch.to_bytes(8, "big"), self.task, self.spec.encode(), self.seed)
+    def __post_init__(self) -> None:
+        epoch = self.epoch.to_bytes(8, "big")
+        object.__setattr__(self, "id", digest("ponas/pool-work", epoch, self.task, self.spec.encode(), self.seed))
 
     @property
     def baseline_correct(self) -> int:

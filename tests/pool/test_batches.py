@@ -43,10 +43,10 @@ async def serving(evaluator):
 
 
 async def test_what_waits_goes_in_one_call_by_work_and_size(monkeypatch):
-    monkeypatch.setattr("pool.batches.BATCH_BYTES", 100)
+    monkeypatch.setattr("pool.batches.BATCH_BYTES", 300)
     evaluator = Evaluator()
     async with serving(evaluator) as batches, asyncio.timeout(10):
-        asked = [(WORK, bytes([i])) for i in range(BATCH + 3)] + [(NEXT, bytes([i]) * 40) for i in range(4)]
+        asked = [(WORK, bytes([i % 256])) for i in range(BATCH + 3)] + [(NEXT, bytes([i]) * 120) for i in range(4)]
         scores = await asyncio.gather(*(batches.evaluate(work, b"g", model) for work, model in asked))
         assert scores == [model[0] for _, model in asked]
         assert evaluator.calls == [(WORK, BATCH), (WORK, 3), (NEXT, 2), (NEXT, 2)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool.commits import MOST, GroupCommit
+from pool.commits import GroupCommit
 from pool.errors import ShareRefused, Unavailable
 from pool.pool import Pool
 from pool.storage import GroupStorage, MemoryStorage
@@ -67,7 +68,8 @@ def test_a_group_storage_reads_like_a_plain_one_and_stores_all_or_nothing(groups
             assert grouped.get(bytes([97, number])) == plain.get(bytes([97, number]))
 
 
-async def test_changes_that_wait_share_a_sync_and_keep_their_order():
+async def test_changes_that_wait_share_a_sync_and_keep_their_order(monkeypatch):
+    monkeypatch.setattr("pool.commits.SECONDS", 60.0)
     disk = Disk()
     pool = make_pool(disk, WORK)
     commits, members = GroupCommit(pool), [key(number) for number in range(10)]
@@ -121,13 +123,31 @@ async def test_a_full_disk_acknowledges_nothing_and_loses_nothing():
     assert again.member(member.address).shares == 1 == pool.member(member.address).shares
 
 
-async def test_a_caller_that_left_is_no_trouble_and_groups_are_bounded():
+async def test_urgent_changes_go_first_and_groups_end_in_time(monkeypatch):
+    monkeypatch.setattr("pool.commits.SECONDS", 0.02)
+    disk, made = Disk(), []
+    pool = make_pool(disk, WORK)
+    commits, before = GroupCommit(pool), disk.writes
+
+    def change(name):
+        time.sleep(0.015)
+        pool.write([(b"x" + name.encode(), b"")])
+        made.append(name)
+
+    names = ["share 1", "share 2", "lease 1", "share 3", "lease 2"]
+    await asyncio.gather(*(commits.run(lambda n=n: change(n), urgent=n.startswith("lease")) for n in names))
+    assert made == ["lease 1", "share 1", "lease 2", "share 2", "share 3"]  # of each kind at least one in a group
+    assert disk.writes == before + 3
+
+
+async def test_a_caller_that_left_is_no_trouble(monkeypatch):
+    monkeypatch.setattr("pool.commits.SECONDS", 60.0)
     disk = Disk()
     pool = Pool(disk, make_settings(), random.Random(1))
     pool.set_work(WORK, NOW)
     commits, before = GroupCommit(pool), disk.writes
     tasks = [
-        asyncio.create_task(commits.run(lambda i=i: pool.lease(key(1).address, b"%d" % i, NOW))) for i in range(MOST)
+        asyncio.create_task(commits.run(lambda i=i: pool.lease(key(1).address, b"%d" % i, NOW))) for i in range(100)
     ]
     tasks += [asyncio.create_task(commits.run(lambda: pool.join(key(2).public, b"w", NOW))) for _ in range(3)]
     gone = asyncio.create_task(commits.run(lambda: pool.lease(key(3).address, b"w", NOW)))

@@ -20,9 +20,9 @@ def grown(count: int) -> tuple[History, MemoryStorage]:
     storage = MemoryStorage()
     history = History(storage, ENTRIES.__getitem__)
     for number in range(count):
-        writes, root = history.extend(number, ENTRIES[number])
-        assert root == merkle_root(ENTRIES[: number + 1])
-        storage.write(writes)
+        edge = history.edge(number)
+        storage.write(edge.push(ENTRIES[number]))
+        assert (edge.size, edge.root()) == (number + 1, merkle_root(ENTRIES[: number + 1]))
     return history, storage
 
 

@@ -37,7 +37,6 @@ def address():
     """A cluster on this machine, as a user would start it."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray keeps a token in the home directory
-        pytest.importorskip("ray")
         port = free_port()
         command = [*RAY, "start", "--head", "--block", f"--port={port}", f"--temp-dir={folder}", *SMALL, *QUIET]
         cluster = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -13,9 +13,10 @@ from ponas_node.api.errors import ApiError, not_found, sentence
 from ponas_node.api.limits import LARGEST_PAGE
 from ponas_node.api.parameters import page_size, parse_number, path_address, query_number
 from ponas_node.api.render import plain
+from pool.account import CONTESTED
 from pool.ledger import Ledger, decode_entry
 from pool.pool import Pool
-from pool.records import BanEntry, RefutedEntry, ShareEntry
+from pool.records import BanEntry, ContestedEntry, RefutedEntry, Share, ShareEntry
 
 _MOST_BYTES = 1 << 20  # of entries in one page, beyond its first entry
 Json = dict[str, Any]
@@ -122,17 +123,24 @@ class PoolApi:
         kind = type(entry).__name__.removesuffix("Entry").lower()
         if isinstance(entry, RefutedEntry | BanEntry):
             return {"kind": kind, "at": entry.at / 1000, "reason": entry.reason}
-        if not isinstance(entry, ShareEntry):
+        if not isinstance(entry, ShareEntry | ContestedEntry):
             return {"kind": kind, "epoch": getattr(entry, "epoch", None)}
         share = entry.signed.share
-        refuted = self._pool.book.refuted.get(share.address)
-        false = refuted is not None and refuted.share == share.model
+        state, reason = self._state(share, isinstance(entry, ContestedEntry))
         return {
-            "kind": kind, "state": "refuted" if false else "accepted", "at": entry.at / 1000, "epoch": share.epoch,
+            "kind": kind, "state": state, "at": entry.at / 1000, "epoch": share.epoch,
             "task": share.task.hex(), "share": share.id.hex(), "genotype": share.genotype.hex(),
             "validation_correct": share.validation_correct, "points": entry.points,
-            "reason": refuted.reason if refuted is not None and false else None,
+            "reason": reason,
         }  # fmt: skip
+
+    def _state(self, share: Share, was_contested: bool) -> tuple[str, str | None]:
+        """What became of a share until now, and why."""
+        book = self._pool.book
+        refuted, open_yet = book.refuted.get(share.address), was_contested and share.id in book.contested
+        if refuted is not None and (open_yet or refuted.share == share.model):
+            return "refuted", refuted.reason
+        return ("contested", CONTESTED) if open_yet else ("accepted", None)
 
 
 def after_address(request: web.Request) -> bytes:

@@ -83,6 +83,7 @@ async def check(
     account.replay(await fetch_entries(pool, head, member))
     findings = Findings(head, account, problems=account.problems)
     _check_receipts(findings, promised)
+    findings.problems += account.overdue()
     for epoch in sorted(account.rounds)[-epochs:]:
         await _check_epoch(chain, findings, epoch, account.rounds[epoch])
     await _check_payments(chain, findings, epochs)
@@ -116,12 +117,12 @@ async def _check_growth(pool: NodeClient, earlier: list[SignedHead], head: Signe
 def _check_receipts(findings: Findings, known: dict[bytes, int]) -> None:
     findings.receipts = len(known)
     for share, points in known.items():
-        found = findings.account.shares.get(share)
+        found = findings.account.receipt(share)
         if found is None:
             findings.problems.append(f"share {share.hex()[:16]} was acknowledged, but the ledger does not have it")
-        elif found[1].points < points:
+        elif found < points:
             findings.problems.append(
-                f"share {share.hex()[:16]} was acknowledged with {points} points, the ledger has {found[1].points}"
+                f"share {share.hex()[:16]} was acknowledged with {points} points, the ledger has {found}"
             )
 
 

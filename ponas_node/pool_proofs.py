@@ -13,7 +13,7 @@ from ponas_node.client import NodeClient, Refused
 from pool.heads import SignedHead
 from pool.inspection import Inspection
 from pool.ledger import MOST_BYTES, decode_entry, subject_of
-from pool.records import Entry, ShareEntry
+from pool.records import ContestedEntry, Entry, ShareEntry
 
 PAGE = 100
 _MOST_PROBLEMS = 100
@@ -86,7 +86,7 @@ def read_entry(item: Any, head: SignedHead, subject: bytes) -> tuple[int, Entry]
         raise CheckFailed(f"entry {number} is not in the ledger that the pool signed")
     if subject_of(entry) != subject:
         raise CheckFailed(f"entry {number} is not about what was asked for")
-    if isinstance(entry, ShareEntry):
+    if isinstance(entry, ShareEntry | ContestedEntry):
         try:
             entry.signed.verify()
         except BadSignature as error:
@@ -110,7 +110,7 @@ async def inspect_all(pool: NodeClient, head: SignedHead, limit: int) -> list[st
             inspection.take(entry)
     if inspection.peaks.root() != head.root:
         raise CheckFailed("the entries of the ledger do not have the root that the pool signed")
-    return inspection.problems[:_MOST_PROBLEMS]
+    return [*inspection.problems, *inspection.overdue()][:_MOST_PROBLEMS]
 
 
 async def rejections(pool: NodeClient, member: bytes) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pool.payouts import lines
 from pool.records import (
+    ContestedEntry,
     Credit,
     Entry,
     PaidEntry,
@@ -18,7 +19,9 @@ from pool.records import (
     VoidEntry,
     WorkEntry,
 )
-from pool.work import Work
+from pool.searches import Searches
+
+CONTESTED = "another member claims another training of this architecture; the pool trains it again to tell who is right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class OwnRound:
 class Account:
     """Sums of `member`, an address. `limit` is the most lines of a table on this network.
 
-    `problems` says, in sentences, where the ledger gives the member less than its own entries owe it.
+    `shares` are the credited ones by id, `contested` those that another member's share contradicts, until they are
+    credited. `problems` says, in sentences, where the ledger gives the member less than its own entries owe it.
     """
 
     member: bytes
@@ -44,11 +48,13 @@ class Account:
     paid: int = 0
     terms: Terms = field(default_factory=Terms)
     refuted: str | None = None
+    lie: bytes | None = None  # the model of the member's share that was refuted
     shares: dict[bytes, tuple[int, ShareEntry]] = field(default_factory=dict)
+    contested: dict[bytes, tuple[int, ContestedEntry]] = field(default_factory=dict)
     rounds: dict[int, OwnRound] = field(default_factory=dict)
     payments: list[PaidEntry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    _works: dict[tuple[int, bytes], Work] = field(default_factory=dict)
+    _searches: Searches = field(default_factory=Searches)
     _points: list[tuple[int, int]] = field(default_factory=list)  # ledger number and points of own shares
     _open: set[int] = field(default_factory=set)
     _settled: set[int] = field(default_factory=set)
@@ -71,9 +77,12 @@ class Account:
 
     def _apply(self, number: int, entry: Entry) -> None:
         if isinstance(entry, WorkEntry):
-            self._works[entry.work.epoch, entry.work.task] = entry.work.work
+            self._searches.begin(entry.work.work)
         elif isinstance(entry, ShareEntry):
             self._share(number, entry)
+        elif isinstance(entry, ContestedEntry):
+            self._due(number, entry)
+            self.contested[entry.signed.share.id] = number, entry
         elif isinstance(entry, RoundEntry):
             self._round(number, entry)
         elif isinstance(entry, PaidEntry):
@@ -86,11 +95,50 @@ class Account:
             self.terms = entry.terms
         elif isinstance(entry, RefutedEntry) and entry.member == self.member:
             self.earned -= entry.points
-            self.refuted = entry.reason
+            self.refuted, self.lie = entry.reason, entry.share
+
+    def receipt(self, share: bytes) -> int | None:
+        """The points that a share earned, or earns once it is decided in its favour; None where it is not there."""
+        found = self.shares.get(share) or self.contested.get(share)
+        return found[1].points if found is not None else None
+
+    def states(self) -> list[tuple[int, ShareEntry | ContestedEntry, str, str]]:
+        """Own shares, latest first, each with its entry's number, its state, and why it is not accepted."""
+        mine: list[tuple[int, ShareEntry | ContestedEntry]] = [*self.shares.values(), *self.contested.values()]
+        found = []
+        for number, entry in sorted(mine, key=lambda pair: -pair[0]):
+            if self.lie == entry.signed.share.model:
+                found.append((number, entry, "refuted", self.refuted or ""))
+            elif isinstance(entry, ShareEntry):
+                found.append((number, entry, "accepted", ""))
+            elif self.refuted is not None:
+                found.append((number, entry, "refuted", "another share of this member was refuted"))
+            else:
+                found.append((number, entry, "contested", CONTESTED))
+        return found
+
+    def overdue(self) -> list[str]:
+        """Contested shares that the pool should have decided by now, in sentences."""
+        return [
+            f"entry {number}: the share is contested, and the pool never told who is right"
+            for number, entry in self.contested.values()
+            if self.refuted is None and self._searches.forgotten(entry.signed.share)
+        ]
 
     def _share(self, number: int, entry: ShareEntry) -> None:
         share = entry.signed.share
-        work = self._works.get((share.epoch, share.task))
+        points = self._due(number, entry)
+        self.contested.pop(share.id, None)
+        self.shares.setdefault(share.id, (number, entry))
+        self.scored += points
+        self._points.append((number, points))
+        if not self.terms.window:
+            self.earned += points
+
+    def _due(self, number: int, entry: ShareEntry | ContestedEntry) -> int:
+        """The points that a share is worth."""
+        share = entry.signed.share
+        work = self._searches.of(share)
         points = entry.points if work is None else work.points(share.validation_correct)
         if share.id in self.shares:  # it earned its points when it came in; now it takes the place of a false result
             points = 0
@@ -98,11 +146,7 @@ class Account:
             self.problems.append(f"entry {number}: the ledger has no work for the share, epoch {share.epoch}")
         elif entry.points < points:
             self.problems.append(f"entry {number}: the share earned {entry.points} points, not the {points} due to it")
-        self.shares.setdefault(share.id, (number, entry))
-        self.scored += points
-        self._points.append((number, points))
-        if not self.terms.window:
-            self.earned += points
+        return points
 
     def _round(self, number: int, entry: RoundEntry) -> None:
         given = _of(entry.credits, self.member)

@@ -54,7 +54,7 @@ class Standing(Record):
 
 @dataclass(frozen=True, slots=True)
 class Check(Record):
-    """Of one result: how its check stands, and what others handed in: the same, credited; or another, not credited."""
+    """Of one result: how its check stands, and what others handed in: the same, credited; or another, contested."""
 
     state: U8
     same: Annotated[tuple[SignedShare, ...], Size(0, 16)] = ()

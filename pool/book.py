@@ -3,7 +3,7 @@
 A round is what one epoch's payout tables carry. Its points are reserved when the first table is made, paid once when
 a result of the epoch takes a seat, and carried over where none does. For every member, at any time:
 earned = paid + carried, where the reserved points are a part of what is carried. Points of a scheme's window are
-earned only when a round pays them.
+earned only when a round pays them. A contested share earns nothing until it is credited as any other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pool.records import (
     BanEntry,
+    ContestedEntry,
     Credit,
     Entry,
     PaidEntry,
@@ -56,6 +57,7 @@ class Book:
         self.results: set[bytes] = set()
         self.recent: deque[PaidEntry] = deque(maxlen=KEPT)
         self.refuted: dict[bytes, RefutedEntry] = {}
+        self.contested: dict[bytes, Credit] = {}  # by share id: what those that are not credited would earn
         self.shut_out: dict[bytes, str] = {}
         self.decided: set[int] = set()
         self.settled: set[int] = set()
@@ -76,6 +78,9 @@ class Book:
         elif isinstance(entry, RefutedEntry):
             self.earned[entry.member] -= entry.points
             self.refuted.setdefault(entry.member, entry)
+        elif isinstance(entry, ContestedEntry):
+            share = entry.signed.share
+            self.contested[share.id] = Credit(share.address, entry.points)
         elif isinstance(entry, TermsEntry):
             self._change(entry.terms)
         elif isinstance(entry, BanEntry):
@@ -110,6 +115,12 @@ class Book:
             address: points for address, points in found.items() if points > 0 and address not in self.refuted
         })  # fmt: skip
 
+    def undecided(self, address: bytes) -> int:
+        """Points of a member's contested shares; none once it was refuted."""
+        if address in self.refuted:
+            return 0
+        return sum(credit.points for credit in self.contested.values() if credit.address == address)
+
     def due(self, limit: int) -> tuple[Credit, ...]:
         """The `limit` members with the most points that no table carries yet, most first; none below the minimum."""
         owed = self.owed().items()
@@ -137,6 +148,8 @@ class Book:
 
     def _share(self, number: int, entry: ShareEntry) -> None:
         address = entry.signed.share.address
+        if self.contested:
+            self.contested.pop(entry.signed.share.id, None)
         self.scored[address] += entry.points
         self.shares[address] += 1
         self.earned[address] += self.scheme.add(Scored(number, address, entry.points))

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from chain.errors import BadSignature
+from chain.hashing import digest
 from pool.book import Book
 from pool.history import Peaks
 from pool.ledger import encode_entry
 from pool.payouts import lines
-from pool.records import Entry, PaidEntry, RefutedEntry, RoundEntry, ShareEntry, TermsEntry, WorkEntry
-from pool.work import Work
+from pool.records import (
+    ContestedEntry,
+    Entry,
+    PaidEntry,
+    RefutedEntry,
+    RoundEntry,
+    Share,
+    ShareEntry,
+    TermsEntry,
+    WorkEntry,
+)
+from pool.searches import Searches
 
 
 class Inspection:
@@ -22,8 +33,10 @@ class Inspection:
         self.peaks = Peaks()
         self.problems: list[str] = []
         self._limit = limit
-        self._works: dict[tuple[int, bytes], Work] = {}
+        self._searches = Searches()
         self._credited: set[bytes] = set()
+        self._contested: dict[bytes, tuple[int, Share]] = {}
+        self._claims: dict[bytes, dict[bytes, list[tuple[bytes, bytes]]]] = {}
 
     def take(self, entry: Entry) -> None:
         """The next entry."""
@@ -31,14 +44,26 @@ class Inspection:
         wrong = self._wrong(entry)
         if wrong:
             self.problems.append(f"entry {number}: {wrong}")
+        if isinstance(entry, ContestedEntry):
+            self._contested[entry.signed.share.id] = number, entry.signed.share
         self.book.apply(number, entry)
         self.peaks.push(encode_entry(entry))
+
+    def overdue(self) -> list[str]:
+        """Contested shares that the pool should have decided by now, in sentences."""
+        return [
+            f"entry {number}: the pool never told who is right about a contested share"
+            for id, (number, share) in self._contested.items()
+            if id in self.book.contested and share.address not in self.book.refuted and self._searches.forgotten(share)
+        ]
 
     def _wrong(self, entry: Entry) -> str:
         book = self.book
         if isinstance(entry, WorkEntry):
-            self._works[entry.work.epoch, entry.work.task] = entry.work.work
-        elif isinstance(entry, ShareEntry):
+            forgotten = self._searches.begin(entry.work.work)
+            if forgotten is not None:
+                self._claims.pop(forgotten, None)
+        elif isinstance(entry, ShareEntry | ContestedEntry):
             return self._wrong_share(entry)
         elif isinstance(entry, RoundEntry):
             if entry.terms != book.terms or (entry.since, entry.cut) != book.scheme.since:
@@ -55,15 +80,34 @@ class Inspection:
             return "a member forfeits more than it was owed"
         return ""
 
-    def _wrong_share(self, entry: ShareEntry) -> str:
+    def _wrong_share(self, entry: ShareEntry | ContestedEntry) -> str:
         share = entry.signed.share
         try:
             entry.signed.verify()
         except BadSignature:
             return "a share that its member did not sign"
-        work = self._works.get((share.epoch, share.task))
+        work = self._searches.of(share)
         if work is None:
             return "a share of a search that the pool did not have"
-        due = 0 if share.id in self._credited else work.points(share.validation_correct)
+        contradicts = self._contradicts(work.id, share)
+        known, due = share.id in self._credited, work.points(share.validation_correct)
+        if isinstance(entry, ContestedEntry):
+            if known or share.id in self._contested:
+                return "a share was set aside that the ledger has already"
+            if not contradicts:
+                return "a share was set aside that contradicts no other"
+            return "" if entry.points == due else f"a contested share of {due} points that would earn {entry.points}"
         self._credited.add(share.id)
+        if contradicts:
+            return "a share was credited that contradicts another one"
+        due = 0 if known else due
         return "" if entry.points == due else f"a share of {due} points that earned {entry.points}"
+
+    def _contradicts(self, work: bytes, share: Share) -> bool:
+        """Whether a credited share of a member that is not refuted claims other leaves. Else keeps this claim."""
+        said = self._claims.setdefault(work, {}).setdefault(share.genotype, [])
+        mine = share.address, digest("ponas/pool-claim", *share.leaves)[:16]
+        found = any(leaves != mine[1] and member not in self.book.refuted for member, leaves in said)
+        if not found and mine not in said:
+            said.append(mine)
+        return found

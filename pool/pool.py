@@ -27,6 +27,7 @@ from pool.ledger import Ledger
 from pool.payouts import lines, table
 from pool.records import (
     BanEntry,
+    ContestedEntry,
     Entry,
     PaidEntry,
     RefutedEntry,
@@ -44,6 +45,7 @@ from pool.records import (
 from pool.rejections import RejectionLog
 from pool.schemes import check_terms
 from pool.search import Archive, Evolution, Strategy
+from pool.searches import KEPT
 from pool.speed import step_cost
 from pool.storage import GroupStorage, Storage, Writes
 from pool.subspace import Domain
@@ -71,7 +73,7 @@ class PoolSettings:
     failures: int = 3  # after so many members could not train an architecture it is given up for the epoch
     least_subspaces: int = 8
     starting_points: int = 16
-    works_kept: int = 8
+    works_kept: int = KEPT
     strategy: Strategy = field(default_factory=Evolution)
     audits: AuditPolicy = field(default_factory=AuditPolicy)
     replays_per_work: int = 4  # results that no second member trained, that the pool trains itself after a search
@@ -81,7 +83,7 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A share that stands in the ledger, and the points that it earned."""
+    """A share that stands in the ledger, and the points that it earned, or earns where it is contested and true."""
 
     share: bytes
     points: int
@@ -261,8 +263,9 @@ class Pool:
     def accept_share(self, signed: SignedShare, validation_correct: int, now: float) -> Accepted:
         """Take a share that passed `check_share`, and whose model the pool measured. Durable when this returns.
 
-        It is credited, unless it contradicts a result that the pool has: then it is kept until a replay tells who is
-        right. Raises ShareRefused; the checks against the state are made again, as time passed while the model ran.
+        It is credited, unless it contradicts a result that the pool has: then the ledger has it as contested until a
+        replay tells who is right. Raises ShareRefused; the checks against the state are made again, as time passed
+        while the model ran.
         """
         share = signed.share
         try:
@@ -282,10 +285,8 @@ class Pool:
         same = result is None or result.leaves == share.leaves
         if result is not None:
             writes += self.audits.compare(work.id, genotype, result.finder, signed, same)
-        if same:
-            self.append(ShareEntry(milliseconds(now), signed, points), writes)
-        else:
-            self.write(writes)
+        entry = (ShareEntry if same else ContestedEntry)(milliseconds(now), signed, points)
+        self.append(entry, writes)
         self.leases.close(genotype)
         return Accepted(share.id, points)
 

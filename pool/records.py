@@ -231,8 +231,22 @@ class BanEntry(Record):
     reason: Annotated[str, Size(0, 500)]
 
 
-Entry = WorkEntry | ShareEntry | RoundEntry | PaidEntry | VoidEntry | RefutedEntry | TermsEntry | BanEntry
+@dataclass(frozen=True, slots=True)
+class ContestedEntry(Record):
+    """Ledger: a share was verified, but contradicts another member's. It earns nothing until a replay tells who lied.
+
+    Then a RefutedEntry takes its member's place, or a ShareEntry credits `points` for it.
+    """
+
+    at: U64
+    signed: SignedShare
+    points: Points
+
+
+Entry = (
+    WorkEntry | ShareEntry | RoundEntry | PaidEntry | VoidEntry | RefutedEntry | TermsEntry | BanEntry | ContestedEntry
+)
 KINDS: tuple[type[Entry], ...] = (
-    WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry, TermsEntry, BanEntry,
+    WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry, TermsEntry, BanEntry, ContestedEntry,
 )  # fmt: skip
 KIND: dict[type[Entry], U8] = {cls: number for number, cls in enumerate(KINDS)}

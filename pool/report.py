@@ -46,7 +46,8 @@ def member(pool: Pool, address: bytes) -> MemberSummary | None:
     book, archive = pool.book, pool.archive
     rejections = pool.rejections.of(address)
     leases = [held for held in pool.leases.live() if held.lease.member == address]
-    known = address in book.shares or book.ban_of(address) or any(address == other for other, _ in pool.seen)
+    credited = address in book.shares or book.undecided(address) > 0
+    known = credited or book.ban_of(address) or any(address == other for other, _ in pool.seen)
     if not (known or rejections or leases):
         return None
     mine = [result for result in archive if result.finder == address] if archive is not None else []
@@ -60,6 +61,7 @@ def member(pool: Pool, address: bytes) -> MemberSummary | None:
         paid=book.paid[address],
         carried=book.carried(address),
         reserved=book.reserved()[address],
+        contested=book.undecided(address),
         leases=tuple(
             LeaseView(held.lease.id, tuple(genotype.hex() for genotype in held.left), held.step, held.lease.deadline)
             for held in leases

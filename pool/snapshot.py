@@ -67,6 +67,14 @@ class ShutOut(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Contested(Record):
+    """A contested share that is not credited, by its id, and what it would earn."""
+
+    share: Hash
+    credit: Credit
+
+
+@dataclass(frozen=True, slots=True)
 class BookState(Record):
     """A `Book`."""
 
@@ -77,6 +85,7 @@ class BookState(Record):
     results: Annotated[tuple[Hash, ...], _MANY]
     recent: Annotated[tuple[PaidEntry, ...], Size(0, 1 << 10)]
     refuted: Annotated[tuple[RefutedEntry, ...], _MANY]
+    contested: Annotated[tuple[Contested, ...], _MANY]
     shut_out: Annotated[tuple[ShutOut, ...], _MANY]
     decided: Annotated[tuple[U64, ...], _MANY]
     settled: Annotated[tuple[U64, ...], _MANY]
@@ -149,6 +158,7 @@ def state_of(book: Book) -> BookState:
         results=tuple(sorted(book.results)),
         recent=tuple(book.recent),
         refuted=tuple(book.refuted.values()),
+        contested=tuple(Contested(share, credit) for share, credit in book.contested.items()),
         shut_out=tuple(ShutOut(member, reason) for member, reason in book.shut_out.items()),
         decided=tuple(sorted(book.decided)),
         settled=tuple(sorted(book.settled)),
@@ -172,6 +182,7 @@ def book_of(state: BookState) -> Book:
     book.results.update(state.results)
     book.recent.extend(state.recent)
     book.refuted = {entry.member: entry for entry in state.refuted}
+    book.contested = {found.share: found.credit for found in state.contested}
     book.shut_out = {entry.member: entry.reason for entry in state.shut_out}
     book.decided.update(state.decided)
     book.settled.update(state.settled)

@@ -86,7 +86,10 @@ class PaymentView:
 
 @dataclass(frozen=True, slots=True)
 class MemberSummary:
-    """One member: earned = paid + carried, and `reserved` is the part of `carried` in undecided rounds."""
+    """One member: earned = paid + carried, and `reserved` is the part of `carried` in undecided rounds.
+
+    `contested` points are not earned yet: another member's share contradicts the one that would earn them.
+    """
 
     address: str
     banned: bool
@@ -96,6 +99,7 @@ class MemberSummary:
     paid: int
     carried: int
     reserved: int
+    contested: int
     leases: tuple[LeaseView, ...]
     best: ResultView | None
     payments: tuple[PaymentView, ...]

@@ -117,6 +117,7 @@ def _check(arguments: argparse.Namespace) -> int:
         "ledger": found.head.size,
         "root": found.head.root.hex(),
         "shares": len(account.shares),
+        "contested": len(account.contested),
         "receipts": found.receipts,
         "scheme": account.terms.scheme,
         "fee": f"{account.terms.fee / 100:g} %",
@@ -156,8 +157,8 @@ def _shares(arguments: argparse.Namespace) -> int:
             return await rejections(pool, found.account.member)
 
     rows = [
-        (number, entry.signed.share.epoch, entry.signed.share.genotype.hex(), "accepted", entry.points, "")
-        for number, entry in sorted(found.account.shares.values(), key=lambda pair: -pair[0])
+        (number, entry.signed.share.epoch, entry.signed.share.genotype.hex(), state, entry.points, reason)
+        for number, entry, state, reason in found.account.states()
     ]
     refused = [
         ("-", "-", item["genotype"], "rejected", 0, f"{item['code']}: {item['reason']}") for item in asyncio.run(ask())

@@ -14,7 +14,7 @@ from pool.disputes import Replay
 from pool.errors import ShareRefused
 from pool.inspection import Inspection
 from pool.ledger import subject_of
-from pool.records import sign_share
+from pool.records import ContestedEntry, ShareEntry, sign_share
 from pool.storage import MemoryStorage
 from tests.pool.kit import NOW, key, make_pool, make_share, make_work, submit
 
@@ -35,6 +35,22 @@ def audited(**settings):
 def truth(genotype, leaves=4):
     share, _ = make_share(WORK, dataclasses.make_dataclass("L", [("id", int)])(1), genotype, A, 0)
     return share.share.leaves[:leaves]
+
+
+def own(pool, member):
+    """What a member makes of its entries."""
+    account = Account(member.address, 8)
+    account.replay(found for found in pool.ledger.replay() if subject_of(found[1]) in (b"", member.address))
+    assert account.problems == []
+    return account
+
+
+def inspected(pool):
+    """What whoever replays the whole ledger finds wrong."""
+    inspection = Inspection(8)
+    for _, entry in pool.ledger.replay():
+        inspection.take(entry)
+    return [*inspection.problems, *inspection.overdue()]
 
 
 def same_after_restart(pool, storage, **settings):
@@ -93,6 +109,12 @@ def test_where_two_results_differ_a_replay_tells_who_lied(first, second, liars):
     more = pool.lease(A.address, b"a", NOW)
     assert submit(pool, double, genotype, B, 300, salt=second).points == 260
     assert pool.candidates(5) == []
+    contested = pool.ledger.entry(len(pool.ledger) - 1)
+    assert isinstance(contested, ContestedEntry)
+    assert (contested.signed.share.address, contested.points) == (B.address, 260)
+    assert (pool.member(B.address).earned, pool.member(B.address).contested) == (0, 260)
+    assert [state for _, _, state, _ in own(pool, B).states()] == ["contested"]
+    pool.save_snapshot()
     for same in same_after_restart(pool, storage):
         assert submit(same, double, genotype, B, 300, salt=second).points == 260  # the acknowledgement got lost
         (replay,) = same.replays(NOW)
@@ -102,6 +124,14 @@ def test_where_two_results_differ_a_replay_tells_who_lied(first, second, liars):
         honest = next((member for member in (A, B) if member not in liars), None)
         for member in (A, B):
             assert same.member(member.address).carried == (260 if member is honest else 0)
+            assert same.member(member.address).contested == 0
+            account = own(same, member)
+            [(_, entry, state, reason)] = account.states()
+            assert state == ("accepted" if member is honest else "refuted")
+            assert account.receipt(entry.signed.share.id) == 260
+            assert account.earned == account.carried == (260 if member is honest else 0)
+            assert "leaf 0 of" in reason or member is honest
+        assert inspected(same) == []
         assert [found.finder for found in same.candidates(5)] == ([honest.address] if honest else [])
         assert not same.replays(NOW)
         assert same.resolve(replay, truth(genotype, 1), NOW) == []
@@ -128,12 +158,72 @@ def test_a_result_confirmed_by_a_second_member_outlives_the_ban_of_the_first():
         assert same.member(B.address).earned == 260
         assert submit(same, double, genotype, B, 300).points == 260
         assert same.member(B.address).earned == 260
-        inspection, account = Inspection(8), Account(B.address, 8)
-        for _, entry in same.ledger.replay():
+        assert inspected(same) == []
+        assert own(same, B).earned == 260
+
+
+def test_a_contested_share_of_a_member_that_lied_elsewhere_is_never_credited():
+    pool, _, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300)
+    submit(pool, pool.lease(B.address, b"b", NOW), genotype, B, 300, salt=FALSE)
+    more = pool.lease(B.address, b"b", NOW)
+    submit(pool, more, more.genotypes[0], B, 300, salt=FALSE)
+    pool.refute(more.genotypes[0], make_share(WORK, more, more.genotypes[0], B, 300, FALSE)[0].share.leaves, "no", NOW)
+    states = own(pool, B).states()
+    assert [(state, reason) for _, _, state, reason in states] == [
+        ("refuted", "no"), ("refuted", "another share of this member was refuted"),
+    ]  # fmt: skip
+    assert (pool.member(B.address).contested, pool.member(B.address).earned) == (0, 0)
+    assert not pool.replays(NOW)
+    assert inspected(pool) == []
+
+
+def test_a_pool_that_never_tells_who_is_right_is_found_out_by_the_member_and_by_anyone():
+    pool, _, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300)
+    submit(pool, pool.lease(B.address, b"b", NOW), genotype, B, 300, salt=FALSE)
+    for epoch in range(2, 9):
+        pool.set_work(make_work(epoch), NOW)
+        assert own(pool, B).overdue() == inspected(pool) == []
+        assert pool.replays(NOW)
+    pool.set_work(make_work(9), NOW)
+    assert not pool.replays(NOW)
+    assert "never told who is right" in own(pool, B).overdue()[0]
+    assert "never told who is right" in inspected(pool)[0]
+    assert own(pool, A).overdue() == []
+
+
+def as_other(entry, kind):
+    """What a cheating pool writes instead of an entry."""
+    if kind == "credited" and isinstance(entry, ContestedEntry):
+        return ShareEntry(entry.at, entry.signed, entry.points)
+    if kind == "set aside" and isinstance(entry, ShareEntry):
+        return ContestedEntry(entry.at, entry.signed, entry.points)
+    if kind == "short" and isinstance(entry, ContestedEntry):
+        return dataclasses.replace(entry, points=entry.points - 1)
+    if kind == "forged" and isinstance(entry, ContestedEntry):
+        return dataclasses.replace(entry, signed=dataclasses.replace(entry.signed, signature=bytes(64)))
+    return entry
+
+
+@pytest.mark.parametrize(("kind", "found"), [
+    ("honest", None), ("credited", "contradicts another one"), ("set aside", "contradicts no other"),
+    ("short", "260 points that would earn 259"), ("forged", "did not sign"), ("twice", "has already"),
+])  # fmt: skip
+def test_no_pool_can_set_shares_aside_or_credit_contradictions(kind, found):
+    pool, _, lease = audited()
+    (genotype,) = lease.genotypes
+    submit(pool, lease, genotype, A, 300)
+    submit(pool, pool.lease(B.address, b"b", NOW), genotype, B, 300, salt=FALSE)
+    inspection = Inspection(8)
+    for _, entry in pool.ledger.replay():
+        inspection.take(as_other(entry, kind))
+        if kind == "twice" and isinstance(entry, ContestedEntry):
             inspection.take(entry)
-        account.replay(found for found in same.ledger.replay() if subject_of(found[1]) in (b"", B.address))
-        assert inspection.problems == account.problems == []
-        assert inspection.book.earned[B.address] == account.earned == 260
+    assert bool(inspection.problems) == (found is not None)
+    assert all(found in problem for problem in inspection.problems)
 
 
 def test_a_kill_between_the_ban_and_what_follows_loses_nothing():

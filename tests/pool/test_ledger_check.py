@@ -25,6 +25,7 @@ from ponas_node.pool_check import check
 from ponas_node.pool_proofs import CheckFailed, rejections
 from ponas_node.testnet import genesis as testnet
 from ponas_node.wallet import create_wallet
+from pool.audit import AuditPolicy
 from pool.errors import NoLease, ShareRefused
 from pool.heads import sign_head
 from pool.pool import Pool
@@ -40,17 +41,17 @@ LIMIT = GENESIS.consensus.payout_entries
 class Site:
     """A pool's API, and the chain's, with a place for lies: `lie` gets every answer before it is sent."""
 
-    def __init__(self, terms: Terms = Terms()) -> None:  # noqa: B008
-        settings = make_settings(terms=terms)
+    def __init__(self, terms: Terms = Terms(), **changes: object) -> None:  # noqa: B008
+        settings = make_settings(terms=terms, **changes)
         self.pool = Pool(MemoryStorage(), dataclasses.replace(settings, network=GENESIS.network), random.Random(1))
         self.results: dict[str, dict] = {}
         self.lie = lambda path, answer: answer
         self.asked = 0
         self.url = ""
 
-    def share(self, member, correct: int) -> object:
+    def share(self, member, correct: int, salt: bytes = b"") -> object:
         lease = self.pool.lease(member.address, b"w", NOW)
-        signed, model = make_share(self.pool.work, lease, lease.genotypes[0], member, correct)
+        signed, model = make_share(self.pool.work, lease, lease.genotypes[0], member, correct, salt)
         signed = sign_share(dataclasses.replace(signed.share, network=GENESIS.network), member)
         assert self.pool.check_share(member.public, signed, model, NOW) is None
         return signed, self.pool.accept_share(signed, correct, NOW)
@@ -103,8 +104,8 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(terms: Terms = Terms()):  # noqa: B008
-    found = Site(terms)
+async def site(terms: Terms = Terms(), **changes):  # noqa: B008
+    found = Site(terms, **changes)
     app = web.Application(middlewares=[found._lying, answer_errors])
     app[LIMITS] = ApiLimits()
     app.add_routes([
@@ -186,6 +187,49 @@ async def test_a_share_that_was_acknowledged_and_is_not_there_is_found(tmp_path)
         assert (await checked(found, tmp_path)).problems == []
         receipts.add(bytes(32), 7)
         assert "acknowledged" in (await checked(found, tmp_path)).problems[0]
+
+
+async def test_a_contested_share_honours_its_receipt_and_is_credited_once(tmp_path):
+    """The first result is forged: the true one waits as contested, then it is credited, and the sums agree always."""
+    async with site(audits=AuditPolicy(block=1, new=1, trusted=1), lease_size=1) as found:
+        found.pool.set_work(make_work(1), NOW)
+        receipts = Receipts(tmp_path, POOL.public)
+        found.share(OTHER, 300, b"forged")
+        signed, accepted = found.share(ME, 300)
+        receipts.add(signed.share.id, accepted.points)
+        path = f"/v1/pool/members/{address_text(ME.address)}/shares"
+        async with NodeClient(found.url) as client:
+            for state, earned in (("contested", 0), ("accepted", 260)):
+                findings = await check(client, client, ME.address, tmp_path, 3, whole=True)
+                assert findings.problems == []
+                assert (findings.receipts, findings.account.earned) == (1, earned)
+                items = (await client.get(path))["entries"]
+                assert [item["state"] for item in items] == [state] * len(items)
+                [replay] = found.pool.replays(NOW) or [None]
+                if replay is not None:
+                    found.pool.resolve(replay, signed.share.leaves[: replay.leaves], NOW)
+            assert [item["kind"] for item in items] == ["share", "contested"]
+            of_the_liar = (await client.get(f"/v1/pool/members/{address_text(OTHER.address)}/shares"))["entries"]
+            assert [(item["kind"], item.get("state")) for item in of_the_liar] == [
+                ("refuted", None), ("share", "refuted"),
+            ]  # fmt: skip
+            receipts.add(signed.share.id, accepted.points + 1)
+            assert "acknowledged with 261" in (await checked(found, tmp_path)).problems[0]
+
+
+async def test_a_contested_share_that_is_never_decided_is_a_problem(tmp_path):
+    async with (
+        site(audits=AuditPolicy(block=1, new=1, trusted=1), lease_size=1) as found,
+        NodeClient(found.url) as pool,
+    ):
+        found.pool.set_work(make_work(1), NOW)
+        found.share(OTHER, 300, b"forged")
+        found.share(ME, 300)
+        for epoch in range(2, 10):
+            found.pool.set_work(make_work(epoch), NOW)
+        assert "never told who is right" in (await checked(found, tmp_path)).problems[0]
+        both = (await check(pool, pool, OTHER.address, tmp_path / "other", 3, whole=True)).problems
+        assert ["never told who is right" in problem for problem in both] == [True]
 
 
 async def test_a_ledger_that_is_rewritten_is_found(tmp_path):

@@ -18,6 +18,7 @@ from pool.inspection import Inspection
 from pool.leases import Lease
 from pool.ledger import subject_of
 from pool.pool import Pool
+from pool.records import ContestedEntry
 from pool.storage import MemoryStorage
 from pool.work import Work
 from tests.pool.kit import NOW, SAMPLES, key, make_pool, make_share, make_work
@@ -63,7 +64,7 @@ def snapshot(pool: Pool) -> object:
     rejections = [view.rejections if view is not None else () for view in views]
     tables = pool.payouts(LIMIT), book.open_rounds, book.results
     audits = dict(pool.audits._checks), pool.audits._standings, {k: v for k, v in pool.audits._best.items() if v}
-    return pool.work, archives, held, points, tables, rejections, audits, dict(book.refuted)
+    return pool.work, archives, held, points, tables, rejections, audits, dict(book.refuted), dict(book.contested)
 
 
 class World:
@@ -106,7 +107,7 @@ class World:
     @property
     def members(self):
         """The honest ones, and a liar, which comes again under another name once it was caught."""
-        return [*HONEST, *[liar for liar in LIARS if liar.address not in self.pool.book.refuted][:1]]
+        return [*HONEST, *[liar for liar in LIARS if liar.address not in self.pool.book.refuted][:2]]
 
     def lease(self):
         member = self.rng.choice(self.members)
@@ -125,7 +126,9 @@ class World:
         lie, thief = self.rng.random() < 0.2, self.rng.random() < 0.1
         if thief:
             member = self.rng.choice([other for other in self.members if other != member])
-        genotype = self.rng.choice(lease.genotypes)
+        held = self.pool.leases.held.get(lease.id)
+        doubled = sorted(held.open & held.audits) if held is not None and self.rng.random() < 0.7 else []
+        genotype = self.rng.choice(doubled or lease.genotypes)
         salt = salt_of(member, genotype)
         score = score_of(genotype, salt)
         signed, model = make_share(work, lease, genotype, member, score, salt)
@@ -275,7 +278,9 @@ class World:
         for address in {member for member, _, _ in self.acknowledged}:
             assert book.earned[address] == book.paid[address] + book.carried(address)
             if address in book.refuted:
+                assert book.undecided(address) == 0
                 continue
+            assert book.undecided(address) == undecided[address]
             earned = sum(points for (member, _, _), points in self.acknowledged.items() if member == address)
             assert book.earned[address] + undecided[address] == earned
             assert 0 <= reserved[address] <= book.carried(address)
@@ -288,21 +293,28 @@ def test_whatever_happens(seed):
     world = World(seed)
     for _ in range(120):
         world.step()
+    ledger_is_in_order(world.pool, world.acknowledged)
 
 
-def ledger_is_in_order(pool: Pool) -> None:
-    """As anyone finds who replays it, and each member who takes its own entries."""
+def ledger_is_in_order(pool: Pool, acknowledged: dict[tuple[bytes, bytes, int], int]) -> None:
+    """As anyone finds who replays it, and each member who takes its own entries, which honour what was acknowledged."""
     entries = list(pool.ledger.replay())
     inspection = Inspection(LIMIT)
     for _, entry in entries:
         inspection.take(entry)
-    assert not inspection.problems
+    assert inspection.problems == inspection.overdue() == []
     assert inspection.peaks.size == len(pool.ledger)
     for member in HONEST:
         account = Account(member.address, LIMIT)
         account.replay(found for found in entries if subject_of(found[1]) in (b"", member.address))
-        assert not account.problems
+        assert account.problems == account.overdue() == []
         assert account.earned == pool.book.earned[member.address]
+        found = [(e.signed.share.genotype, e.signed.share.epoch, e.points) for _, e, _, _ in account.states()]
+        promised = [(genotype, epoch, points) for (who, genotype, epoch), points in acknowledged.items()
+                    if who == member.address]  # fmt: skip
+        assert sorted(found) == sorted(promised)
+        open_yet = [entry.points for _, entry, state, _ in account.states() if state == "contested"]
+        assert sum(open_yet) == pool.book.undecided(member.address)
 
 
 def test_a_long_life():
@@ -315,5 +327,7 @@ def test_a_long_life():
     assert sum(world.paid.values()) > 800
     assert world.pool.book.refuted
     assert world.backed
-    ledger_is_in_order(world.pool)
+    ledger_is_in_order(world.pool, world.acknowledged)
+    kinds = Counter(type(entry) for _, entry in world.pool.ledger.replay())
+    assert kinds[ContestedEntry] >= 3
     assert set(world.codes) >= {"stale_work", "duplicate", "not_your_lease", "wrong_score"}

@@ -75,9 +75,9 @@ class NodeClient:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str, **query: str | int) -> dict[str, Any]:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None, **query: str | int) -> dict[str, Any]:
         """GET `path`, such as "/v1/status"; the answer's JSON object. Raises ClientError."""
-        data = await self._request("GET", path, _MOST_JSON, params=query)
+        data = await self._request("GET", path, _MOST_JSON, params=query, headers=headers)
         return self._object(data)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

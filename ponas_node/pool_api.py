@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -13,20 +13,24 @@ from ponas_node.api.errors import ApiError, not_found, sentence
 from ponas_node.api.limits import LARGEST_PAGE
 from ponas_node.api.parameters import page_size, parse_number, path_address, query_number
 from ponas_node.api.render import plain
+from ponas_node.pool_disclosure import reader
 from pool.account import CONTESTED
-from pool.ledger import Ledger, decode_entry
+from pool.ledger import Ledger, decode_entry, subject_of
 from pool.pool import Pool
-from pool.records import BanEntry, ContestedEntry, RefutedEntry, Share, ShareEntry
+from pool.records import BanEntry, ContestedEntry, RefutedEntry, Share, ShareEntry, milliseconds
 
 _MOST_BYTES = 1 << 20  # of entries in one page, beyond its first entry
 Json = dict[str, Any]
 
 
 class PoolApi:
-    """Read-only; every request costs at most a page of entries and their proofs."""
+    """Read-only; every request costs at most a page of entries and their proofs.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    What an open search added is told as `pool_disclosure` says. `clock` gives Unix time in seconds.
+    """
+
+    def __init__(self, pool: Pool, network: bytes, clock: Callable[[], float]) -> None:
+        self._pool, self._network, self._clock = pool, network, clock
 
     def routes(self) -> list[web.RouteDef]:
         """The routes for the node's API."""
@@ -48,14 +52,15 @@ class PoolApi:
         address = path_address(request)
         if not self._pool.ledger.count(address) and self._pool.member(address) is None:
             raise not_found("unknown_member", "The pool has no member with this address.")
+        reads = self._reader(request) == address
         rejections = [] if "before" in request.query else self._pool.rejections.of(address)
         return web.json_response({
             "address": address_text(address),
-            **self._page(request, address),
+            **self._page(request, address, secrets=reads),
             "rejected": [
                 {
                     "state": "rejected", "at": found.at / 1000, "share": found.share.hex(),
-                    "genotype": found.genotype.hex(), "code": found.code, "reason": found.reason,
+                    "genotype": found.genotype.hex() if reads else None, "code": found.code, "reason": found.reason,
                 }
                 for found in rejections
             ],
@@ -63,12 +68,13 @@ class PoolApi:
 
     async def general(self, request: web.Request) -> web.Response:
         """GET /v1/pool/ledger: the entries that concern everybody: works, rounds, payments, terms."""
-        return web.json_response(self._page(request, b""))
+        return web.json_response(self._page(request, b"", secrets=True))
 
     async def entries(self, request: web.Request) -> web.Response:
-        """GET /v1/pool/ledger/entries: all entries from number `from` on, without proofs."""
+        """GET /v1/pool/ledger/entries: entries from number `from` on, without proofs, up to those of an open search."""
         ledger, first = self._pool.ledger, query_number(request, "from") or 0
-        numbers = range(min(first, len(ledger)), min(first + page_size(request), len(ledger)))
+        end = self._open_from()
+        numbers = range(min(first, end), min(first + page_size(request), end))
         found = [{"number": number, "entry": data.hex()} for number, data in _bounded(ledger, numbers)]
         return web.json_response({"size": len(ledger), "entries": found})
 
@@ -78,7 +84,13 @@ class PoolApi:
         number = parse_number(request.match_info["number"], "A number of an entry")
         if number >= size:
             raise not_found("unknown_entry", f"The ledger has {size} entries there, numbered from 0.")
-        return web.json_response({"size": size, **self._entry_json(number, ledger.raw(number), size)})
+        data = ledger.raw(number)
+        subject = subject_of(decode_entry(data))
+        if number >= self._open_from() and subject and subject != self._reader(request):
+            raise ApiError(
+                403, "open_search", "Until the commits close, only the member that it is about may read this."
+            )
+        return web.json_response({"size": size, **self._entry_json(number, data, size)})
 
     async def consistency(self, request: web.Request) -> web.Response:
         """GET /v1/pool/ledger/consistency: that the first `to` entries begin with the first `from` ones."""
@@ -89,6 +101,12 @@ class PoolApi:
         path = self._pool.ledger.history.consistency(first, second)
         return web.json_response({"from": first, "to": second, "path": [node.hex() for node in path]})
 
+    def _open_from(self) -> int:
+        return self._pool.open_from(self._clock())
+
+    def _reader(self, request: web.Request) -> bytes:
+        return reader(request, self._network, milliseconds(self._clock()))
+
     def _size(self, request: web.Request, name: str) -> int:
         size, most = query_number(request, name), len(self._pool.ledger)
         if size is None:
@@ -97,14 +115,16 @@ class PoolApi:
             raise ApiError(400, "bad_size", f"{name} must be from 1 to {most}, the size of the ledger.")
         return size
 
-    def _page(self, request: web.Request, subject: bytes) -> Json:
+    def _page(self, request: web.Request, subject: bytes, secrets: bool) -> Json:
+        """A page of the entries about `subject`; without `secrets` those of an open search are passed over."""
         ledger, before, limit = self._pool.ledger, query_number(request, "before"), page_size(request)
         size, end = self._size(request, "size"), ledger.count(subject)
         end = end if before is None else min(before, end)
         sent = list(_bounded(ledger, ledger.page(subject, end, limit)))
+        told = size if secrets else min(size, self._open_from())
         return {
             "size": size,
-            "entries": [self._entry_json(number, data, size) for number, data in sent if number < size],
+            "entries": [self._entry_json(number, data, size) for number, data in sent if number < told],
             "next": max(0, end - len(sent)),
         }
 

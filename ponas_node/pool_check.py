@@ -5,6 +5,7 @@ Nothing that the pool says is taken on trust; the payout tables come from the ch
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,16 +13,16 @@ from typing import Any
 
 from chain.encoding import Address, Record
 from chain.errors import BadEncoding
-from chain.keys import address_of, address_text, parse_address
+from chain.keys import PrivateKey, address_of, address_text, parse_address
 from consensus.genesis import Genesis
 from consensus.types import Payout, Payouts
 from ponas_node.client import NodeClient, Refused
 from ponas_node.miner.receipts import Receipts
-from ponas_node.pool_proofs import PAGE, CheckFailed, ask, fetch_entries, inspect_all, read_head
+from ponas_node.pool_proofs import PAGE, CheckFailed, ask, check_beginning, fetch_entries, inspect_all, read_head
 from pool.account import Account, OwnRound
 from pool.heads import SignedHead
-from pool.history import consistent
 from pool.payouts import table
+from pool.records import Entry, WorkEntry
 
 _STRANGER = bytes(20)  # a finder who is not the member: it takes the finder's part, whoever it is
 _ROUNDING = Fraction(1, 2**30)  # of a table, by which scaling to 32 bits may move a line
@@ -63,11 +64,12 @@ class _Table(Record):
 
 
 async def check(
-    pool: NodeClient, chain: NodeClient, member: bytes, folder: Path, epochs: int, whole: bool = False
+    pool: NodeClient, chain: NodeClient, key: PrivateKey, folder: Path, epochs: int, whole: bool = False
 ) -> Findings:
-    """Check all entries of `member`, and the tables of the last `epochs` rounds. Raises CheckFailed, ClientError.
+    """Check all entries of the member with `key`, and the tables of the last `epochs` rounds.
 
-    With `whole` all entries of the ledger are fetched and replayed: nobody else may be credited with too much, either.
+    Raises CheckFailed, ClientError. With `whole` all entries of the ledger are fetched and replayed, but for those of
+    the search that is open: nobody else may be credited with too much, either.
     Receipts are read from `folder` and the head is kept there, so that the next check continues from it.
     """
     genesis = Genesis.from_json(await chain.text("/v1/genesis"))
@@ -79,8 +81,9 @@ async def check(
     wrong = receipts.take(head)
     if wrong is not None:
         raise CheckFailed(wrong)
-    account = Account(member, genesis.consensus.payout_entries)
-    account.replay(await fetch_entries(pool, head, member))
+    account = Account(key.address, genesis.consensus.payout_entries)
+    entries = await fetch_entries(pool, head, key)
+    account.replay(entries)
     findings = Findings(head, account, problems=account.problems)
     _check_receipts(findings, promised)
     findings.problems += account.overdue()
@@ -88,10 +91,19 @@ async def check(
         await _check_epoch(chain, findings, epoch, account.rounds[epoch])
     await _check_payments(chain, findings, epochs)
     if whole:
-        findings.problems += await inspect_all(pool, head, genesis.consensus.payout_entries)
+        told = _told(entries, head, time.time())
+        findings.problems += await inspect_all(pool, head, genesis.consensus.payout_entries, told)
     if not findings.problems:
         receipts.check_off(head)
     return findings
+
+
+def _told(entries: list[tuple[int, Entry]], head: SignedHead, now: float) -> int:
+    """How many entries the pool must tell to all: those before the first of the search that is open."""
+    works = [(number, entry.work.work) for number, entry in entries if isinstance(entry, WorkEntry)]
+    if not works or now >= works[-1][1].closes:
+        return head.size
+    return min(number for number, work in works if work.id == works[-1][1].id)
 
 
 async def _check_growth(pool: NodeClient, earlier: list[SignedHead], head: SignedHead) -> None:
@@ -99,19 +111,7 @@ async def _check_growth(pool: NodeClient, earlier: list[SignedHead], head: Signe
     for known in earlier:
         if known.size > head.size:
             raise CheckFailed(f"the pool's ledger has shrunk from {known.size} entries to {head.size}")
-        if known.size == 0:
-            continue
-        answer = await ask(pool, "/v1/pool/ledger/consistency", **{"from": known.size, "to": head.size})
-        try:
-            nodes = list(answer["path"])
-            path = [bytes.fromhex(node) for node in nodes[:128]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckFailed("the proof that the ledger only grew is malformed") from error
-        if not consistent(known.size, known.root, head.size, head.root, path):
-            raise CheckFailed(
-                f"the pool changed its past: its ledger of {head.size} entries does not begin with the {known.size} "
-                "that it signed earlier"
-            )
+        await check_beginning(pool, known.size, known.root, head)
 
 
 def _check_receipts(findings: Findings, known: dict[bytes, int]) -> None:

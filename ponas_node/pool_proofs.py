@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from chain.errors import BadEncoding, BadSignature
-from chain.keys import address_text
+from chain.keys import PrivateKey, address_text
 from chain.merkle import root_from_path
 from ponas_node.client import NodeClient, Refused
+from ponas_node.pool_disclosure import sign_request
 from pool.heads import SignedHead
+from pool.history import consistent
 from pool.inspection import Inspection
 from pool.ledger import MOST_BYTES, decode_entry, subject_of
 from pool.records import ContestedEntry, Entry, ShareEntry
@@ -38,20 +41,34 @@ def read_head(summary: dict[str, Any], network: bytes) -> SignedHead:
     return head
 
 
-async def fetch_entries(pool: NodeClient, head: SignedHead, member: bytes) -> list[tuple[int, Entry]]:
-    """The entries about `member` and the general ones, all proven against `head`, by number. Raises CheckFailed."""
+async def fetch_entries(pool: NodeClient, head: SignedHead, key: PrivateKey) -> list[tuple[int, Entry]]:
+    """The entries about the member with `key` and the general ones, all proven against `head`, by number.
+
+    Raises CheckFailed.
+    """
     found: list[tuple[int, Entry]] = []
     if head.size:
-        for path, subject in ((f"/v1/pool/members/{address_text(member)}/shares", member), ("/v1/pool/ledger", b"")):
-            found += [pair async for pair in _pages(pool, path, subject, head)]
+        for path, subject in ((_shares(key.address), key.address), ("/v1/pool/ledger", b"")):
+            found += [pair async for pair in _pages(pool, path, subject, head, key)]
     return sorted(found, key=lambda pair: pair[0])
 
 
-async def _pages(pool: NodeClient, path: str, subject: bytes, head: SignedHead) -> AsyncIterator[tuple[int, Entry]]:
+def _shares(member: bytes) -> str:
+    return f"/v1/pool/members/{address_text(member)}/shares"
+
+
+def _signed(key: PrivateKey, network: bytes, path: str) -> dict[str, str]:
+    return sign_request(key, network, path, time.time_ns() // 1_000_000)
+
+
+async def _pages(
+    pool: NodeClient, path: str, subject: bytes, head: SignedHead, key: PrivateKey
+) -> AsyncIterator[tuple[int, Entry]]:
     before, last, count = None, head.size, 0
     while before != 0:
         query: dict[str, int] = {} if before is None else {"before": before}
-        answer = await ask(pool, path, limit=PAGE, size=head.size, **query)
+        headers = _signed(key, head.network, path)
+        answer = await ask(pool, path, headers, limit=PAGE, size=head.size, **query)
         try:
             following, items = answer["next"], list(answer["entries"])
             if type(following) is not int:
@@ -94,39 +111,63 @@ def read_entry(item: Any, head: SignedHead, subject: bytes) -> tuple[int, Entry]
     return number, entry
 
 
-async def inspect_all(pool: NodeClient, head: SignedHead, limit: int) -> list[str]:
-    """What is wrong with any entry of the ledger, in sentences. Raises CheckFailed where it is not the signed one."""
+async def inspect_all(pool: NodeClient, head: SignedHead, limit: int, least: int) -> list[str]:
+    """What is wrong with any entry of the ledger, in sentences, up to those of an open search.
+
+    `least` is the number of entries that must be told. Raises CheckFailed where they are not the signed ones.
+    """
     inspection = Inspection(limit)
     while inspection.peaks.size < head.size:
-        answer = await ask(pool, "/v1/pool/ledger/entries", **{"from": inspection.peaks.size, "limit": PAGE})
+        answer = await ask(pool, "/v1/pool/ledger/entries", None, **{"from": inspection.peaks.size, "limit": PAGE})
         try:
             items = [bytes.fromhex(item["entry"]) for item in answer["entries"]]
             entries = [decode_entry(data) for data in items[: head.size - inspection.peaks.size]]
         except (KeyError, TypeError, ValueError, BadEncoding) as error:
             raise CheckFailed("an entry of the ledger is malformed") from error
+        if not entries and inspection.peaks.size >= least:
+            break
         if not entries:
-            raise CheckFailed(f"the pool gives only {inspection.peaks.size} of the {head.size} entries that it signed")
+            raise CheckFailed(f"the pool gives only {inspection.peaks.size} of the {least} entries that it must tell")
         for entry in entries:
             inspection.take(entry)
-    if inspection.peaks.root() != head.root:
-        raise CheckFailed("the entries of the ledger do not have the root that the pool signed")
+    await check_beginning(pool, inspection.peaks.size, inspection.peaks.root(), head)
     return [*inspection.problems, *inspection.overdue()][:_MOST_PROBLEMS]
 
 
-async def rejections(pool: NodeClient, member: bytes) -> list[dict[str, str]]:
+async def check_beginning(pool: NodeClient, size: int, root: bytes, head: SignedHead) -> None:
+    """Raise CheckFailed unless the ledger of `head` begins with the `size` entries under `root`."""
+    if size == 0:
+        return
+    answer = await ask(pool, "/v1/pool/ledger/consistency", None, **{"from": size, "to": head.size})
+    try:
+        nodes = list(answer["path"])
+        path = [bytes.fromhex(node) for node in nodes[:128]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckFailed("the proof that the ledger only grew is malformed") from error
+    if not consistent(size, root, head.size, head.root, path):
+        raise CheckFailed(
+            f"the pool changed its past: its ledger of {head.size} entries does not begin with the {size} "
+            "that it signed or told earlier"
+        )
+
+
+async def rejections(pool: NodeClient, network: bytes, key: PrivateKey) -> list[dict[str, str]]:
     """The member's latest rejections, as the pool tells them: there is no proof of these. Raises CheckFailed."""
-    answer = await ask(pool, f"/v1/pool/members/{address_text(member)}/shares", limit=1)
+    path = _shares(key.address)
+    answer = await ask(pool, path, _signed(key, network, path), limit=1)
     try:
         return [{name: str(item[name])[:500] for name in _REJECTION} for item in answer["rejected"]]
     except (KeyError, TypeError) as error:
         raise CheckFailed("the list of rejections is malformed") from error
 
 
-async def ask(client: NodeClient, path: str, **query: str | int) -> dict[str, Any]:
+async def ask(
+    client: NodeClient, path: str, headers: dict[str, str] | None = None, **query: str | int
+) -> dict[str, Any]:
     """GET, with patience where the node asks for it."""
     for _ in range(_PATIENCE):
         try:
-            return await client.get(path, **query)
+            return await client.get(path, headers, **query)
         except Refused as error:
             if error.status != 429:
                 raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import random
 import secrets
@@ -14,6 +13,7 @@ from chain.chain import Outcome
 from chain.keys import PrivateKey, address_text
 from consensus import records
 from consensus.types import Payout
+from ponas_node import pool_disclosure
 from ponas_node.competitor import Competitor
 from ponas_node.miner.executor import TRAIN_SECONDS, NoExecutor
 from ponas_node.miner.local import LocalExecutor
@@ -72,7 +72,7 @@ class PoolService:
         self.admin = PoolAdmin(self.pool, node.config.data / "pool.sock", node.now, consensus.payout_entries)
         self._tasks: list[asyncio.Task[None]] = []
         self._preview: tuple[int, tuple[Payout, ...]] = (-1, ())
-        node.extra_routes.extend([*self.server.routes(), *PoolApi(self.pool).routes()])
+        node.extra_routes.extend([*self.server.routes(), *PoolApi(self.pool, node.network, node.now).routes()])
         node.tip_listeners.append(self._follow)
 
     async def start(self) -> None:
@@ -98,7 +98,7 @@ class PoolService:
         """For /v1/pool."""
         head = self.server.head()
         return {
-            **dataclasses.asdict(self.pool.summary()),
+            **pool_disclosure.summary(self.pool, self._node.now()),
             "address": address_text(self._key.address),
             "public_key": self._key.public.hex(),
             "terms": terms_json(self.pool),
@@ -110,14 +110,14 @@ class PoolService:
 
     def member(self, address: bytes) -> dict[str, Any] | None:
         """For /v1/pool/members/{address}."""
-        found = self.pool.member(address)
+        found = pool_disclosure.member(self.pool, address, self._node.now())
         if found is None:
             return None
         lines = self._next()
         place = next((i for i, line in enumerate(lines) if line.address == address), None)
         total = sum(line.weight for line in lines)
         next_line = None if place is None else {"place": place + 1, "weight": lines[place].weight, "total": total}
-        return {**dataclasses.asdict(found), "address": address_text(address), "next_table": next_line}
+        return {**found, "address": address_text(address), "next_table": next_line}
 
     def _next(self) -> tuple[Payout, ...]:
         """What a table made now would carry, worked out once for every state of the ledger."""

@@ -49,6 +49,12 @@ def check_form(share: Share, work: Work, model: bytes, max_model_bytes: int) -> 
         raise ShareRefused(reason, "impossible_score")
 
 
+def check_time(work: Work, now: float) -> None:
+    """Raise ShareRefused once the search is over: its shares are open to all then, and could be copied."""
+    if now >= work.closes:
+        raise ShareRefused(f"the commits of epoch {work.epoch} closed {now - work.closes:.0f} s ago", "late")
+
+
 def check_score(share: Share, measured: int) -> None:
     """Raise ShareRefused unless the pool measured what the share claims; a negative number is an unusable model."""
     if measured < 0:

@@ -108,6 +108,7 @@ class Pool:
         self.rejected: Counter[str] = Counter()  # by code, since the start
         self.ledger = Ledger(storage)
         self._rng = rng
+        self._began = 0  # entry of the ledger with which the current search began
         self._settled = False  # whether what a kill left undone has been looked for
         self._heritage: dict[bytes, tuple[bytes, ...]] = {}
         self._numbers: dict[bytes, dict[bytes, int]] = {}  # ledger entries of results, by work and genotype
@@ -128,6 +129,14 @@ class Pool:
     def archive(self) -> Archive | None:
         """Results of the current work."""
         return self._archive
+
+    def is_open(self, now: float) -> bool:
+        """Whether the current search goes on: what it found can still be stolen."""
+        return self.work is not None and now < self.work.closes
+
+    def open_from(self, now: float) -> int:
+        """The ledger's entries from this number on belong to the open search; its size where none is open."""
+        return self._began if self.is_open(now) else len(self.ledger)
 
     # --- the epoch's work
 
@@ -255,6 +264,7 @@ class Pool:
             if known is None:
                 work = self._work_of(signed.share)
                 checks.check_form(signed.share, work, model, self.settings.max_model_bytes)
+                checks.check_time(work, now)
         except ShareRefused as refused:
             self._keep(signed.share, refused, now)
             raise
@@ -315,7 +325,8 @@ class Pool:
         )
         heritage = tuple(snapshot.Heritage(task, genotypes) for task, genotypes in self._heritage.items())
         size, book = len(self.ledger), snapshot.state_of(self.book)
-        snapshot.save(self._storage, snapshot.Snapshot(size, self.ledger.root, book, archives, heritage))
+        found = snapshot.Snapshot(size, self.ledger.root, self._began, book, archives, heritage)
+        snapshot.save(self._storage, found)
         self._saved = size
 
     # --- payout tables
@@ -482,7 +493,7 @@ class Pool:
         found = snapshot.load(self._storage, self.ledger)
         if found is None:
             return 0
-        self.book = snapshot.book_of(found.book)
+        self.book, self._began = snapshot.book_of(found.book), found.began
         self._heritage = {heritage.task: heritage.genotypes for heritage in found.heritage}
         for state in found.archives:
             work = state.work.work
@@ -512,6 +523,8 @@ class Pool:
         """Take over an entry of the ledger; the only way in which archives and points change."""
         self.book.apply(number, entry)
         if isinstance(entry, WorkEntry):
+            if self.work is None or entry.work.work.id != self.work.id:
+                self._began = number
             self._begin(entry.work.work)
         elif isinstance(entry, ShareEntry):
             self._add(number, entry.signed.share)

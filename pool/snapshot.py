@@ -110,10 +110,11 @@ class Heritage(Record):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Record):
-    """State after `size` entries. The last archive is the one of the current work."""
+    """State after `size` entries. The last archive is the one of the current work, which entry `began` began."""
 
     size: U64
     root: Hash
+    began: U64
     book: BookState
     archives: Annotated[tuple[ArchiveState, ...], _MANY]
     heritage: Annotated[tuple[Heritage, ...], _MANY]

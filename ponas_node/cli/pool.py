@@ -13,6 +13,7 @@ from ponas_node.cli.errors import FAILURE, USAGE, UserError
 from ponas_node.cli.output import print_facts, print_json, print_rows
 
 if TYPE_CHECKING:
+    from chain.keys import PrivateKey
     from ponas_node.pool_check import Findings
 
 _EXAMPLES = """\
@@ -58,6 +59,7 @@ def _register_member(commands: options.Subparsers, name: str, about: str, run: A
     parser = options.add_command(commands, name, about, about[:1].upper() + about[1:] + ".", example)
     parser.add_argument("--pool", metavar="URL", required=True, help="the pool's URL, as for `ponas mine`")
     options.add_wallet(parser)
+    options.add_passphrase(parser)
     parser.add_argument(
         "--node", metavar="URL", help="a node to ask about the chain, best your own (default: the pool's)"
     )
@@ -86,20 +88,18 @@ def _register_operator(commands: options.Subparsers, name: str, about: str, run:
 # ---- members
 
 
-def _find(arguments: argparse.Namespace) -> Findings:
+def _find(arguments: argparse.Namespace, key: PrivateKey) -> Findings:
     from ponas_node.client import NodeClient
     from ponas_node.pool_check import check
     from ponas_node.pool_proofs import CheckFailed
-    from ponas_node.wallet import read_wallet
 
     if arguments.epochs < 1:
         raise UserError(f"--epochs takes a number from 1 on, not {arguments.epochs}.", USAGE)
-    member = read_wallet(options.wallet_path(arguments)).address
     folder = arguments.data.expanduser() / "receipts"
 
     async def ask() -> Findings:
         async with NodeClient(arguments.pool) as pool, NodeClient(arguments.node or arguments.pool) as chain:
-            return await check(pool, chain, member, folder, arguments.epochs, arguments.all)
+            return await check(pool, chain, key, folder, arguments.epochs, arguments.all)
 
     try:
         return asyncio.run(ask())
@@ -110,7 +110,7 @@ def _find(arguments: argparse.Namespace) -> Findings:
 def _check(arguments: argparse.Namespace) -> int:
     from chain.keys import address_text
 
-    found = _find(arguments)
+    found = _find(arguments, options.unlock(arguments))
     account = found.account
     facts = {
         "member": address_text(account.member),
@@ -150,11 +150,12 @@ def _shares(arguments: argparse.Namespace) -> int:
     from ponas_node.client import NodeClient
     from ponas_node.pool_proofs import rejections
 
-    found = _find(arguments)
+    key = options.unlock(arguments)
+    found = _find(arguments, key)
 
     async def ask() -> list[dict[str, Any]]:
         async with NodeClient(arguments.pool) as pool:
-            return await rejections(pool, found.account.member)
+            return await rejections(pool, found.head.network, key)
 
     rows = [
         (number, entry.signed.share.epoch, entry.signed.share.genotype.hex(), state, entry.points, reason)

@@ -59,7 +59,7 @@ async def test_search_wins_seats_and_pays_members(tmp_path: Path) -> None:
         # The member checks the pool against another node's chain, with the receipts that its miner kept.
         async with NodeClient(f"http://127.0.0.1:{pool.api_port}") as asked:
             async with NodeClient(f"http://127.0.0.1:{first.api_port}") as chain:
-                findings = await check(asked, chain, key(20).address, tmp_path / "member" / "receipts", 8)
+                findings = await check(asked, chain, key(20), tmp_path / "member" / "receipts", 8)
             metrics = await asked.text("/metrics")
         assert findings.problems == []
         assert findings.receipts

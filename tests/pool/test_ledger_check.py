@@ -14,10 +14,11 @@ import pytest
 from aiohttp import web
 
 from chain.keys import address_text
+from ponas_node import pool_disclosure
 from ponas_node.api.errors import answer_errors
 from ponas_node.api.limits import LIMITS, ApiLimits
 from ponas_node.cli.main import main
-from ponas_node.client import NodeClient
+from ponas_node.client import NodeClient, Refused
 from ponas_node.miner.receipts import Receipts
 from ponas_node.pool_admin import AdminError, PoolAdmin, ask_pool
 from ponas_node.pool_api import PoolApi
@@ -31,11 +32,18 @@ from pool.heads import sign_head
 from pool.pool import Pool
 from pool.records import Terms, sign_share
 from pool.storage import MemoryStorage
-from tests.pool.kit import NOW, key, make_settings, make_share, make_work
+from pool.work import Work
+from tests.pool import kit
+from tests.pool.kit import key, make_settings, make_share
 
+NOW = time.time() - 7200  # the searches below are over when the API is asked
 ME, OTHER, POOL = key(1), key(2), key(99)
 GENESIS = testnet.testnet_genesis(0, bootstrap=(POOL.public,), funded=())
 LIMIT = GENESIS.consensus.payout_entries
+
+
+def make_work(epoch: int, closes: float = NOW + 3600) -> Work:
+    return kit.make_work(epoch, closes)
 
 
 class Site:
@@ -111,7 +119,7 @@ async def site(terms: Terms = Terms(), **changes):  # noqa: B008
     app.add_routes([
         web.get("/v1/pool", found._summary), web.get("/v1/genesis", found._genesis),
         web.get("/v1/epochs/{n}", found._epoch), web.get("/v1/results/{id}", found._result),
-        *PoolApi(found.pool).routes(),
+        *PoolApi(found.pool, GENESIS.network, time.time).routes(),
     ])  # fmt: skip
     runner = web.AppRunner(app)
     await runner.setup()
@@ -125,7 +133,7 @@ async def site(terms: Terms = Terms(), **changes):  # noqa: B008
 
 async def checked(found: Site, folder, member=ME, epochs: int = 8):
     async with NodeClient(found.url) as client:
-        return await check(client, client, member.address, folder, epochs)
+        return await check(client, client, member, folder, epochs)
 
 
 @pytest.mark.parametrize("terms", [Terms(), Terms("pplns", 1500, 200, POOL.address, 5)], ids=["proportional", "pplns"])
@@ -200,7 +208,7 @@ async def test_a_contested_share_honours_its_receipt_and_is_credited_once(tmp_pa
         path = f"/v1/pool/members/{address_text(ME.address)}/shares"
         async with NodeClient(found.url) as client:
             for state, earned in (("contested", 0), ("accepted", 260)):
-                findings = await check(client, client, ME.address, tmp_path, 3, whole=True)
+                findings = await check(client, client, ME, tmp_path, 3, whole=True)
                 assert findings.problems == []
                 assert (findings.receipts, findings.account.earned) == (1, earned)
                 items = (await client.get(path))["entries"]
@@ -228,7 +236,7 @@ async def test_a_contested_share_that_is_never_decided_is_a_problem(tmp_path):
         for epoch in range(2, 10):
             found.pool.set_work(make_work(epoch), NOW)
         assert "never told who is right" in (await checked(found, tmp_path)).problems[0]
-        both = (await check(pool, pool, OTHER.address, tmp_path / "other", 3, whole=True)).problems
+        both = (await check(pool, pool, OTHER, tmp_path / "other", 3, whole=True)).problems
         assert ["never told who is right" in problem for problem in both] == [True]
 
 
@@ -368,13 +376,63 @@ async def test_the_whole_ledger_can_be_replayed(tmp_path):
         for number in range(1, 20):
             found.epoch(number, {ME: 200, OTHER: 250}, seated=number % 3 != 0)
         assert len(found.pool.ledger) > 120
-        assert (await check(client, client, ME.address, tmp_path, 3, whole=True)).problems == []
+        assert (await check(client, client, ME, tmp_path, 3, whole=True)).problems == []
         found.pool.book.earned[OTHER.address] += 10_000  # the operator helps a friend
         found.epoch(20, {ME: 200})
-        assert "what is owed" in (await check(client, client, ME.address, tmp_path, 3, whole=True)).problems[-1]
+        assert "what is owed" in (await check(client, client, ME, tmp_path, 3, whole=True)).problems[-1]
         found.lie = lambda path, answer: {**answer, "entries": []} if path.endswith("/entries") else answer
         with pytest.raises(CheckFailed, match="gives only 0"):
-            await check(client, client, ME.address, tmp_path, 3, whole=True)
+            await check(client, client, ME, tmp_path, 3, whole=True)
+
+
+async def test_what_an_open_search_found_is_told_to_its_finders_alone(tmp_path):
+    async with site() as found, NodeClient(found.url) as client:
+        found.epoch(1, {ME: 200, OTHER: 250})
+        before, closes = len(found.pool.ledger), float(int(time.time() + 3600))
+        found.pool.set_work(make_work(2, closes), NOW)
+        (mine, _), (theirs, _) = found.share(ME, 300), found.share(OTHER, 333)
+        path = f"/v1/pool/members/{address_text(ME.address)}/shares"
+
+        def headers(key=ME, where=path, at=0.0):
+            return pool_disclosure.sign_request(key, GENESIS.network, where, int((time.time() + at) * 1000))
+
+        for signed in (None, headers(OTHER)):
+            page = await client.get(path, signed)
+            assert [entry["number"] < before for entry in page["entries"]] == [True] * 3
+        page = await client.get(path, headers())
+        assert [entry["number"] for entry in page["entries"]][:1] == [before + 1]
+        assert page["entries"][0]["genotype"] == mine.share.genotype.hex()
+        for wrong, code in ((headers(where="/v1/pool"), "bad_signature"), (headers(at=-400), "bad_time")):
+            with pytest.raises(Refused) as refused:
+                await client.get(path, wrong)
+            assert refused.value.code == code
+        rest = await client.get("/v1/pool/ledger/entries", **{"from": before - 1})
+        assert [entry["number"] for entry in rest["entries"]] == [before - 1]
+        proof = f"/v1/pool/ledger/{before + 1}/proof"
+        assert (await client.get(f"/v1/pool/ledger/{before}/proof"))["kind"] == "work"
+        with pytest.raises(Refused) as refused:
+            await client.get(proof)
+        assert (refused.value.status, refused.value.code) == (403, "open_search")
+        assert (await client.get(proof, headers(where=proof)))["genotype"] == mine.share.genotype.hex()
+        lease = found.pool.lease(ME.address, b"w", NOW)
+        told = [pool_disclosure.summary(found.pool, time.time())]
+        told += [pool_disclosure.member(found.pool, member.address, time.time()) for member in (ME, OTHER)]
+        for secret in (*lease.genotypes, mine.share.genotype, theirs.share.genotype):
+            assert secret.hex() not in json.dumps(told)
+        findings = await check(client, client, ME, tmp_path, 3, whole=True)
+        assert findings.problems == [] and findings.account.scored == found.pool.book.scored[ME.address]
+        assert mine.share.id in findings.account.shares
+        again = Pool(found.pool._storage._below.copy(), found.pool.settings, random.Random(2))
+        assert again.open_from(closes - 1) == before and again.open_from(closes) == len(again.ledger)
+        found.lie = lambda path, answer: {**answer, "entries": []} if path.endswith("/entries") else answer
+        with pytest.raises(CheckFailed, match="gives only 0"):
+            await check(client, client, ME, tmp_path, 3, whole=True)
+        signed, model = make_share(found.pool.work, lease, lease.genotypes[0], ME, 9)
+        signed = sign_share(dataclasses.replace(signed.share, network=GENESIS.network), ME)
+        with pytest.raises(ShareRefused, match="commits of epoch 2 closed") as late:
+            found.pool.check_share(ME.public, signed, model, closes)
+        assert late.value.code == "late"
+        assert found.pool.check_share(ME.public, signed, model, closes - 1) is None
 
 
 async def test_pages_are_bounded_and_lead_to_every_entry(tmp_path):
@@ -430,7 +488,9 @@ async def test_rejections_and_bans_can_be_read(tmp_path):
         async with NodeClient(found.url) as client:
             page = await client.get(f"/v1/pool/members/{address_text(ME.address)}/shares")
             assert page["entries"][0]["kind"] == "ban"
-            assert await rejections(client, ME.address) == []  # for another network: whose share it is was not proven
+            assert (
+                await rejections(client, GENESIS.network, ME) == []
+            )  # for another network: whose it is was not proven
         assert (await checked(found, tmp_path)).problems == []
 
 

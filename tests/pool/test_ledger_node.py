@@ -45,7 +45,7 @@ async def test_a_node_with_a_pool(tmp_path: Path, capsys) -> None:
             member = await client.get(f"/v1/pool/members/{address_text(ME.address)}")
             assert member["next_table"]["place"] == 1
             assert member["next_table"]["weight"] * 10_000 == member["next_table"]["total"] * 9_750
-            findings = await check(client, client, ME.address, tmp_path / "receipts", 8, whole=True)
+            findings = await check(client, client, ME, tmp_path / "receipts", 8, whole=True)
             assert (findings.problems, len(findings.account.shares)) == ([], 1)
             assert "ponas_pool_shares 1\n" in await client.text("/metrics")
         folder = ["--data", str(tmp_path / "node"), "--json"]

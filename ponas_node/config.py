@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ponas_node.pool_config import PoolOptions
+from pool.search import DEFAULT_STRATEGY
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +28,5 @@ class NodeConfig:
     nice: int = 10  # niceness of training processes
     slots: int | None = 1  # trainings at a time; None: as many as fit
     pools: tuple[str, ...] = ()  # to mine for; a node that searches alone as well does so only while none answers
+    strategy: str = DEFAULT_STRATEGY  # of a pool or a solo search; see `ponas_node.strategies`
     label: str = "node"

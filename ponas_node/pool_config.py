@@ -32,7 +32,7 @@ class PoolOptions:
     fee_bps: int = 0
     fee_address: str = ""
     minimum_points: int = 1
-    lease_size: int = 2
+    lease_size: int = 1
     lease_seconds: float = 1800.0
     snapshot_entries: int = 10_000
 

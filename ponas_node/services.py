@@ -21,6 +21,7 @@ from ponas_node.miner.member import PoolMember
 from ponas_node.miner.solo import SoloSearch
 from ponas_node.pool_admin import PoolAdmin
 from ponas_node.pool_api import PoolApi, members_json, terms_json
+from ponas_node.strategies import ChosenStrategy
 from ponas_node.worker import Worker
 from pool.disputes import Replay
 from pool.pool import Pool, PoolSettings
@@ -47,6 +48,7 @@ class PoolService:
         self._key = key
         self._worker = Worker("pool-validator")
         self._replayer = Worker("pool-replayer", nice=node.config.nice)
+        self._strategy = ChosenStrategy(node.config.strategy, node.artifacts.root, node.config.nice)
         consensus, options = node.genesis.consensus, node.config.pool_options
         window = consensus.commit_close * consensus.slot_milliseconds / 1000
         settings = PoolSettings(
@@ -56,6 +58,7 @@ class PoolService:
             lease_size=options.lease_size,
             lease_seconds=options.lease_seconds,
             snapshot_entries=options.snapshot_entries,
+            strategy=self._strategy.strategy,
             terms=options.terms(key.address),
         )
         storage = NamespaceStorage(node.store.namespace(b"pool"))
@@ -79,7 +82,7 @@ class PoolService:
         """Serve members and compete."""
         await self.server.start()
         await self.admin.start()
-        self._tasks = [asyncio.create_task(_feed(self._node, self.server.set_work))]
+        self._tasks = [asyncio.create_task(_feed(self._node, self._set_work))]
         self._node.spawn(self.competitor.run())
 
     async def stop(self) -> None:
@@ -91,6 +94,7 @@ class PoolService:
             self.pool.save_snapshot()
         except Exception:  # a full disk must not keep the node from closing its database
             log.exception("the pool could not save a snapshot; the next start replays more of the ledger")
+        await self._strategy.stop()
         await self._worker.stop()
         await self._replayer.stop()
 
@@ -125,6 +129,10 @@ class PoolService:
         if self._preview[0] != size:
             self._preview = size, self.pool.payouts(self._node.genesis.consensus.payout_entries)
         return self._preview[1]
+
+    def _set_work(self, work: Work | None) -> None:
+        self.server.set_work(work)
+        self._strategy.set_work(work)
 
     def _candidates(self, work: Work, limit: int) -> list[Candidate]:
         return list(self.pool.candidates(limit)) if self.pool.work == work else []
@@ -170,6 +178,7 @@ class SoloService:
         if node.config.pools:
             first, *others = node.config.pools
             self.member = PoolMember(first, key, node.config.data / "miner", self.executor, fallbacks=others)
+        self._strategy = ChosenStrategy(node.config.strategy, node.artifacts.root, node.config.nice)
         self.search = SoloSearch(
             self.executor,
             storage=NamespaceStorage(node.store.namespace(b"solo")),
@@ -177,6 +186,7 @@ class SoloService:
             store_artifact=node.artifacts.put,
             finder=key.address,
             rng=random.Random(secrets.randbits(256)),
+            strategy=self._strategy.strategy,
         )
         self.competitor = Competitor(node, key, self._candidates, self._payouts)
         self._work: Work | None = None  # what the search works on
@@ -192,6 +202,7 @@ class SoloService:
     async def stop(self) -> None:
         """Stop searching."""
         await _cancel(self._tasks)
+        await self._strategy.stop()
         await self.executor.stop()
 
     def _candidates(self, work: Work, limit: int) -> list[Candidate]:
@@ -216,6 +227,8 @@ class SoloService:
                     running = None
                 if work != self._work:
                     self._work = None
+                if wanted:
+                    self._strategy.set_work(work)
                 if work is not None and wanted and running is None:
                     self.search.prepare(work)
                     running, self._work = asyncio.create_task(self.search.run(work)), work

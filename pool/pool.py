@@ -44,7 +44,7 @@ from pool.records import (
 )
 from pool.rejections import RejectionLog
 from pool.schemes import check_terms
-from pool.search import Archive, Evolution, Strategy
+from pool.search import DEFAULT_STRATEGY, STRATEGIES, Archive, Strategy
 from pool.searches import KEPT
 from pool.speed import step_cost
 from pool.storage import GroupStorage, Storage, Writes
@@ -62,7 +62,7 @@ class PoolSettings:
 
     network: bytes
     max_model_bytes: int
-    lease_size: int = 2
+    lease_size: int = 1
     lease_seconds: float = 1800.0  # of a worker whose speed is not known
     lease_slack: float = 3.0  # a deadline is so many times what the lease should take this worker, and the silence
     backup_sigmas: float = 1.5  # who falls so many sigma_p below the mean gets a backup; infinite: nobody
@@ -74,7 +74,7 @@ class PoolSettings:
     least_subspaces: int = 8
     starting_points: int = 16
     works_kept: int = KEPT
-    strategy: Strategy = field(default_factory=Evolution)
+    strategy: Strategy = STRATEGIES[DEFAULT_STRATEGY]
     audits: AuditPolicy = field(default_factory=AuditPolicy)
     replays_per_work: int = 4  # results that no second member trained, that the pool trains itself after a search
     terms: Terms = field(default_factory=Terms)

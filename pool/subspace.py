@@ -27,7 +27,8 @@ class Domain:
         self.partition = Partition(self.space, least_subspaces)
         self._shape = input_shape(spec)
         self._admitted: dict[bytes, int] = {}
-        self._fertile: set[bytes] = set()  # subspaces of which some sample can be trained
+        self._some_fit: dict[bytes, bool] = {}
+        self._lists: dict[bytes, tuple[bytes, ...]] = {}
         self._cost = functools.lru_cache(maxsize=KEPT_COSTS)(self._measure)
 
     @property
@@ -44,7 +45,7 @@ class Domain:
         leaf = self.partition.leaves[prefix]
         if prefix not in self._admitted:
             few = 8 * len(leaf.results) < leaf.size
-            if few and (leaf.results or self._is_fertile(leaf)):
+            if few and (leaf.results or self._inhabited(leaf)):
                 return False
             found = list(self._some(leaf))
             fit = sum(self.cost(genotype) is not None for genotype in found)
@@ -59,20 +60,28 @@ class Domain:
         """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
         return self.space.sample_uniform(prefix, rng)
 
-    def _is_fertile(self, leaf: Subspace) -> bool:
-        if leaf.prefix in self._fertile:
-            return True
-        found = any(self.cost(genotype) is not None for genotype in self._some(leaf))
-        if found:
-            self._fertile.add(leaf.prefix)
-        return found
+    def listed(self, prefix: bytes) -> tuple[bytes, ...] | None:
+        """All canonical genotypes of a small subspace in order, None for a large one."""
+        leaf = self.partition.leaves.get(prefix)
+        if leaf is None or leaf.size > LISTED:
+            return None
+        if prefix not in self._lists:
+            self._lists[prefix] = tuple(self.space.at(prefix, index) for index in range(leaf.size))
+        return self._lists[prefix]
 
     def _some(self, leaf: Subspace) -> Iterator[bytes]:
         """All architectures of a small subspace, or samples; the same every time."""
-        if leaf.size <= LISTED:
-            return (self.space.at(leaf.prefix, index) for index in range(leaf.size))
+        listed = self.listed(leaf.prefix)
+        if listed is not None:
+            return iter(listed)
         rng = random.Random(leaf.prefix)
         return (self.space.sample_uniform(leaf.prefix, rng) for _ in range(LISTED))
+
+    def _inhabited(self, leaf: Subspace) -> bool:
+        """Whether the task admits something of what `_some` finds."""
+        if leaf.prefix not in self._some_fit:
+            self._some_fit[leaf.prefix] = any(self.cost(genotype) is not None for genotype in self._some(leaf))
+        return self._some_fit[leaf.prefix]
 
     def _measure(self, genotype: bytes) -> Cost | None:
         try:

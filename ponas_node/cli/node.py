@@ -13,6 +13,8 @@ from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.options import Subparsers, add_command, add_passphrase, unlock
 from ponas_node.config import NodeConfig
 from ponas_node.pool_config import TERMS, BadPoolConfig, PoolOptions, pool_options
+from ponas_node.strategies import NAMES
+from pool.search import DEFAULT_STRATEGY
 
 DEFAULT_P2P, DEFAULT_API = 8644, 8645
 EXAMPLES = """\
@@ -68,6 +70,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "--prover-delay", type=int, default=0, metavar="SLOTS",
         help="slots to wait for somebody else's beacon before computing it; -1: never (default: %(default)s)",
     )  # fmt: skip
+    add(
+        "--strategy", choices=NAMES, default=DEFAULT_STRATEGY,
+        help="how a pool or a solo miner chooses what to train next (default: %(default)s)",
+    )  # fmt: skip
     add("--verbose", action="store_true", help="log more")
 
 
@@ -77,6 +83,7 @@ def node_config(arguments: argparse.Namespace, label: str, pool: bool = False, s
         data=arguments.data, p2p_host=arguments.p2p_host, p2p_port=arguments.p2p_port, api_host=arguments.api_host,
         api_port=arguments.api_port, peers=tuple(arguments.peer), advertise=arguments.advertise,
         device=arguments.device, pool=pool, solo=solo, prover_delay=arguments.prover_delay, label=label,
+        strategy=arguments.strategy,
     )  # fmt: skip
 
 

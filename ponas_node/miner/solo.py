@@ -13,7 +13,7 @@ from chain.encoding import U32, Address, Record, Size
 from consensus.types import Genotype, Leaves
 from ponas_node.miner.executor import Executor, TrainingFailed
 from ponas_node.miner.state import MinerState
-from pool.search import Archive, Evolution, Strategy
+from pool.search import DEFAULT_STRATEGY, STRATEGIES, Archive, Strategy
 from pool.storage import Storage, Writes
 from pool.subspace import Domain
 from pool.work import Candidate, Work
@@ -71,7 +71,7 @@ class SoloSearch:
         self._artifacts = artifacts
         self._finder = finder
         self._rng = rng
-        self._strategy = strategy or Evolution()
+        self._strategy = strategy or STRATEGIES[DEFAULT_STRATEGY]
         self._work: Work | None = None
         self._archive: Archive | None = None
         self._training: set[bytes] = set()

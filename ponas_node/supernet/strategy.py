@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from consensus.types import TaskSpec
 from ponas_node.worker import Worker, WorkerDied, WorkerError
-from pool.search import Archive, Evolution, Strategy
+from pool.search import Archive, Strategy, Surrogate
 from pool.work import Work
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ RETRY_SECONDS = 30.0
 
 
 class SupernetStrategy(Strategy):
-    """The best of earlier epochs, then the best of the supernet's ranking, then evolution from their exact results.
+    """The best of earlier epochs, then the best of the supernet's ranking, then what the surrogate makes of them.
 
-    Without a ranking (another search space, or the supernet is not done yet) it is evolution.
+    Without a ranking (another search space, or the supernet is not done yet) it is the surrogate.
     """
 
     name: ClassVar[str] = "supernet"
@@ -35,7 +35,7 @@ class SupernetStrategy(Strategy):
     def __init__(self, proposals: int = 64) -> None:
         self._proposals = proposals
         self._rankings: dict[TaskSpec, tuple[bytes, ...]] = {}
-        self._after = Evolution()
+        self._after = Surrogate()
 
     def learn(self, spec: TaskSpec, ranking: Sequence[bytes]) -> None:
         """Take over a task's ranking of canonical genotypes, best first."""

@@ -13,6 +13,7 @@ from pool.audit import AuditPolicy
 from pool.leases import Lease
 from pool.pool import Accepted, Pool, PoolSettings
 from pool.records import Share, SignedShare, sign_share
+from pool.search import Evolution
 from pool.storage import MemoryStorage, Storage
 from pool.work import Work
 
@@ -39,8 +40,10 @@ def make_work(epoch: int = 1, closes: float = NOW + 3600, seed: bytes = b"", **c
 
 
 def make_settings(**changes: object) -> PoolSettings:
-    """Without double leases, unless a test asks for them."""
-    values = {"network": NETWORK, "max_model_bytes": MAX_MODEL, "audits": NO_AUDITS}
+    """No double leases, leases of two, and a strategy that costs nothing, unless a test asks for others."""
+    values = {
+        "network": NETWORK, "max_model_bytes": MAX_MODEL, "audits": NO_AUDITS, "lease_size": 2, "strategy": Evolution(),
+    }  # fmt: skip
     return PoolSettings(**(values | changes))  # type: ignore[arg-type]
 
 

@@ -79,22 +79,25 @@ def test_a_second_member_gets_it_and_is_paid_the_same_and_the_first_never_does()
         assert not same.replays(NOW)
 
 
-def test_a_double_lease_looks_like_any_other():
-    pool = make_pool(work=WORK, audits=ALWAYS, lease_size=4)
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_double_lease_looks_like_any_other(size):
+    pool = make_pool(work=WORK, audits=ALWAYS, lease_size=size)
     lease = pool.lease(A.address, b"a", NOW)
     for genotype in lease.genotypes:
         submit(pool, lease, genotype, A, 300)
     places = set()
     for number in range(2, 40):
         double = pool.lease(key(number).address, b"w", NOW)
-        assert len(double.genotypes) == 4
+        assert len(double.genotypes) == size
+        assert double.prefix in pool.archive.domain.prefixes
+        assert double.deadline - double.granted == lease.deadline - lease.granted
         assert all(genotype.startswith(double.prefix) for genotype in double.genotypes)
         known = [place for place, genotype in enumerate(double.genotypes) if genotype in lease.genotypes]
         assert len(known) <= 1
         places.update(known)
         for genotype in double.genotypes:
             submit(pool, double, genotype, key(number), 300)
-    assert len(places) > 1
+    assert (len(places) > 1) == (size > 1)
     assert not {genotype for genotype in lease.genotypes if pool.audits.get(WORK.id, genotype).state != PASSED}
 
 

@@ -1,20 +1,25 @@
-"""The pool's own figures: how it cuts spaces, rewards and restarts, and what a supernet proposes."""
+"""The pool's own figures: search, how it cuts spaces, rewards and restarts, and what a supernet proposes."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import pool_partition, pool_rewards, pool_supernet
+from bench import pool_partition, pool_rewards, pool_search, pool_supernet
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--quick", action="store_true", help="small samples")
+    pool_search.add_options(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
-    """Figures by part."""
+    """Figures by part; those that have a bar come first."""
+    found = pool_search.figures(options)
     return {
+        "speedup": found["speedup"],
+        "redundant_work": found["redundant_work"],
+        "search": found,
         "partition": pool_partition.figures(options.quick),
         "rewards": pool_rewards.figures(options.quick),
         "supernet": pool_supernet.figures(options.quick),

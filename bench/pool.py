@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import pool_partition, pool_rewards, pool_search, pool_supernet
+from bench import pool_partition, pool_rewards, pool_search, pool_supernet, segments
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "speedup": found["speedup"],
         "redundant_work": found["redundant_work"],
         "search": found,
+        "successive_halving": segments.figures(options),
         "partition": pool_partition.figures(options.quick),
         "rewards": pool_rewards.figures(options.quick),
         "supernet": pool_supernet.figures(options.quick),

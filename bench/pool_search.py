@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+from bench import tpe
 from bench.search_runs import (
     CURVE,
     Outcome,
@@ -46,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def figures(options: argparse.Namespace) -> dict[str, object]:
     """Speedups of the best pool over the best and the average solo miner, and what each strategy does.
 
-    `options.quick`: 10 seeds, pools of 4 and 16.
+    Where optuna is installed, its TPE is one of the solo miners. `options.quick`: 10 seeds, pools of 4 and 16.
     """
     table = load(options.table, options.space)
     scores = sorted(table.scores.values(), reverse=True)
@@ -63,8 +64,11 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         for name, strategy in strategies.items()
         for count in (1, *members)
     }
+    if tpe.available():
+        runs["tpe", 1] = [tpe.search(setting, seed) for seed in range(seeds)]
     rounds = {key: fmean(run.rounds for run in found) for key, found in runs.items()}
-    best_solo = min(strategies, key=lambda name: rounds[name, 1])
+    best_solo = min((name for name, count in rounds if count == 1), key=lambda name: rounds[name, 1])
+    best_own = strategies[min(strategies, key=lambda name: rounds[name, 1])]
     everything = [run for found in runs.values() for run in found]
     return {
         "target": target,
@@ -72,7 +76,7 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         "architectures_at_target": sum(score >= target for score in scores),
         "seeds": seeds,
         "best_solo": best_solo,
-        **speedups(rounds, list(strategies), members),
+        **speedups(rounds, members),
         "redundant_work": sum(run.repeated for run in everything) / sum(run.evaluations for run in everything),
         "rounds": by_name(rounds),
         "evaluations": by_name({key: fmean(run.evaluations for run in found) for key, found in runs.items()}),
@@ -81,7 +85,7 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
             f"N{count}": round(independent([run.rounds for run in runs[best_solo, 1]], count), 2) for count in members
         },
         "rounds_of_a_static_partition": {
-            f"N{count}": fmean(partition(setting, strategies[best_solo], count, seed) for seed in range(parts))
+            f"N{count}": fmean(partition(setting, best_own, count, seed) for seed in range(parts))
             for count in members
             if parts
         },
@@ -98,10 +102,11 @@ def under_virtual_time(strategy: Strategy) -> Strategy:
     return replace(strategy, clock=no_clock) if isinstance(strategy, Surrogate) else strategy
 
 
-def speedups(rounds: dict[Key, float], names: list[str], members: list[int]) -> dict[str, dict[str, float]]:
+def speedups(rounds: dict[Key, float], members: list[int]) -> dict[str, dict[str, float]]:
     """Of the best strategy in a pool of each size, over the best and over the average strategy alone."""
-    pool = {count: min(rounds[name, count] for name in names) for count in members}
-    best, average = min(rounds[name, 1] for name in names), fmean(rounds[name, 1] for name in names)
+    pool = {size: min(found for (_, count), found in rounds.items() if count == size) for size in members}
+    solo = [found for (_, count), found in rounds.items() if count == 1]
+    best, average = min(solo), fmean(solo)
     return {
         "speedup": {f"N{count}": round(best / found, 3) for count, found in pool.items()},
         "speedup_over_average_solo": {f"N{count}": round(average / found, 3) for count, found in pool.items()},

@@ -71,7 +71,7 @@ class Surrogate(Strategy):
     courage: float = 1.5
     most: int = 192
     sample: int = 1000
-    share: float = 0.1
+    share: float = 0.05
     burst: float = 1.0
     clock: Callable[[], float] = time.monotonic
 

@@ -88,4 +88,5 @@ async def test_services_do_not_share_what_a_supernet_found(tmp_path):
 
 def test_an_unknown_strategy_is_refused_with_the_names_of_all(capsys):
     assert main(["node", "--strategy", "luck"]) == 2
-    assert all(name in capsys.readouterr().err for name in NAMES)
+    said = capsys.readouterr().err
+    assert all(name in said for name in NAMES)

@@ -67,7 +67,6 @@ def test_a_bracket_halves_at_doubled_segments():
     assert segments.halve(drawn[:1]) == (9, 4)
 
 
-@pytest.mark.skipif(not tpe.available(), reason="optuna is not installed")
 def test_tpe_finds_the_target():
     found = tpe.search(Setting(TABLE, TOP, 2184), 3)
     assert found.best[-1] >= TOP and found.rounds < 2184

@@ -17,6 +17,7 @@ from consensus.types import TaskSpec
 
 if TYPE_CHECKING:
     from consensus.datasets import Dataset
+    from consensus.exact import State
     from consensus.spaces.graph import Graph
 
 REPORT_SECONDS = 5.0
@@ -24,22 +25,43 @@ REPORT_SECONDS = 5.0
 
 
 def train(
-    spec_bytes: bytes, genotype: bytes, seed: bytes, artifacts: str, device: str
-) -> Generator[int | None, None, dict[str, Any]]:
-    """Train one architecture, a step a turn; answers leaves, model bytes and validation score. Progress: steps done."""
+    spec_bytes: bytes,
+    genotype: bytes,
+    seed: bytes,
+    artifacts: str,
+    device: str,
+    start: tuple[list[bytes], bytes] | None = None,
+    keep_seconds: float | None = None,
+) -> Generator[Any, None, dict[str, Any]]:
+    """Train one architecture, a step a turn; answers leaves, model bytes and validation score.
+
+    Progress: steps done; and with `keep_seconds`, at the end of a segment after so long, the leaves so far with the
+    bytes of the state of the last one. `start` is such a pair to go on from. Raises ValueError where that is none.
+    """
     spec = TaskSpec.decode(spec_bytes)
-    return train_on(spec, genotype, seed, _dataset(artifacts, spec.dataset, spec.dataset_bytes), device)
+    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    return train_on(spec, genotype, seed, data, device, start, keep_seconds)
 
 
 def train_on(
-    spec: TaskSpec, genotype: bytes, seed: bytes, data: Dataset, device: str
-) -> Generator[int | None, None, dict[str, Any]]:
+    spec: TaskSpec,
+    genotype: bytes,
+    seed: bytes,
+    data: Dataset,
+    device: str,
+    start: tuple[list[bytes], bytes] | None = None,
+    keep_seconds: float | None = None,
+) -> Generator[Any, None, dict[str, Any]]:
     """Like `train`, with the dataset at hand."""
     from consensus import exact
 
     every, told = max(1, spec.steps // 20), time.monotonic()
     candidate = exact.Candidate(_graph(spec.encode(), genotype), data, _recipe(spec), seed)
-    with contextlib.closing(exact.train_stepwise(candidate, _device(device))) as run:
+    leaves, encoded = start or ([], b"")
+    begin = exact.Checkpoint(tuple(leaves), exact.decode_state(encoded, candidate.graph)) if start else None
+    keeper = None if keep_seconds is None else _Keeper(leaves, keep_seconds)
+    on_state = None if keeper is None else keeper.take
+    with contextlib.closing(exact.train_stepwise(candidate, _device(device), on_state, begin)) as run:
         while True:
             try:
                 step = next(run)
@@ -49,12 +71,36 @@ def train_on(
             due = step % every == 0 or time.monotonic() > told + REPORT_SECONDS
             told = time.monotonic() if due else told
             yield step if due else None
+            checkpoint = keeper.due() if keeper is not None else None
+            if checkpoint is not None:
+                yield checkpoint
     return {
         "leaves": list(done.leaves),
         "model": done.model,
         "correct": done.validation_correct,
         "total": done.validation_total,
     }
+
+
+class _Keeper:
+    """Keeps what a training needs to go on from the end of its last segment, and gives it out every `seconds`."""
+
+    def __init__(self, leaves: list[bytes], seconds: float) -> None:
+        self._leaves, self._seconds = list(leaves), seconds
+        self._state: State | None = None
+        self._given = time.monotonic()
+
+    def take(self, state: State) -> None:
+        """The state of the next leaf."""
+        self._leaves.append(state.digest())
+        self._state = state if state.step else None  # anybody has the one before the first step
+
+    def due(self) -> list[Any] | None:
+        """The leaves so far and the bytes of the last one's state, where they are new and it is time."""
+        if self._state is None or time.monotonic() < self._given + self._seconds:
+            return None
+        found, self._state, self._given = [list(self._leaves), self._state.encode()], None, time.monotonic()
+        return found
 
 
 def replay(

@@ -11,13 +11,23 @@ from consensus.exact.model import BadModel, Model, content_id, decode_model, qua
 from consensus.exact.recipe import TESTNET_RECIPE, Recipe
 from consensus.exact.state import BadState, State, decode_state, initial_state
 from consensus.exact.streams import draw_samples
-from consensus.exact.training import Candidate, Stopped, Training, run_segment, train, train_stepwise, train_together
+from consensus.exact.training import (
+    Candidate,
+    Checkpoint,
+    Stopped,
+    Training,
+    run_segment,
+    train,
+    train_stepwise,
+    train_together,
+)
 
 __all__ = [
     "TESTNET_RECIPE",
     "BadModel",
     "BadState",
     "Candidate",
+    "Checkpoint",
     "InexactDevice",
     "Model",
     "Recipe",

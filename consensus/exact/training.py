@@ -54,6 +54,14 @@ class Candidate:
     seed: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A training behind segment `len(leaves) - 1`: its leaves so far, and the state of the last one."""
+
+    leaves: tuple[bytes, ...]
+    state: State
+
+
 class Trainer:
     """A candidate on a device, ready to run segments. On CUDA it has a stream and memory of its own."""
 
@@ -144,18 +152,25 @@ def train(
 
 
 def train_stepwise(
-    candidate: Candidate, device: str = "cpu", on_state: OnState | None = None
+    candidate: Candidate, device: str = "cpu", on_state: OnState | None = None, start: Checkpoint | None = None
 ) -> Generator[int, None, Training]:
     """A whole training; yields the number of steps done after each (on an accelerator: launched), returns the result.
 
     Others may be run between two steps, on the same device and in the same thread. It ends early if it is closed.
+    From `start` on, where there is one: its leaves are taken over as they are, `on_state` gets the states behind it.
+    Raises ValueError where its state is not that of its last leaf.
     """
     trainer = Trainer(candidate, device)
-    state = initial_state(candidate.graph, candidate.seed)
-    leaves = [state.digest()]
-    if on_state is not None:
-        on_state(state)
-    for index in range(candidate.recipe.segments):
+    if start is None:
+        state = initial_state(candidate.graph, candidate.seed)
+        leaves = [state.digest()]
+        if on_state is not None:
+            on_state(state)
+    else:
+        state, leaves = start.state, list(start.leaves)
+        if state.digest() != leaves[-1] or state.step != (len(leaves) - 1) * candidate.recipe.segment_steps:
+            raise ValueError("The state to go on from is not that of the last leaf.")
+    for index in range(len(leaves) - 1, candidate.recipe.segments):
         state = yield from trainer.run(state, index)
         leaves.append(state.digest())
         if on_state is not None:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from consensus.types import TaskSpec
-from ponas_node.miner.executor import MOST_SLOTS, TRAIN_SECONDS, NoExecutor, Trained, TrainingFailed
+from ponas_node.miner.executor import (
+    MOST_SLOTS,
+    TRAIN_SECONDS,
+    WHOLE,
+    Keeping,
+    NoExecutor,
+    Trained,
+    TrainingFailed,
+)
 
 TRIES = 4
 PER_GPU = 4
@@ -60,6 +68,7 @@ class RayExecutor:
         seed: bytes,
         artifacts: Path,
         on_progress: Callable[[int], None] | None = None,
+        keeping: Keeping = WHOLE,
     ) -> Trained:
         """See `Executor`."""
         await self.start()
@@ -67,7 +76,8 @@ class RayExecutor:
             async with asyncio.timeout(self._timeout):
                 for _ in range(TRIES):
                     arguments = spec.encode(), genotype, seed, self._put(spec, artifacts), self._device
-                    answer = await self._follow(self._task.remote(*arguments), on_progress)
+                    running = self._task.remote(*arguments, *keeping.arguments)
+                    answer = await self._follow(running, lambda value: keeping.progress(value, on_progress))
                     if answer is not None:
                         return Trained(tuple(answer["leaves"]), answer["model"], answer["correct"], answer["total"])
                     self.lost += 1
@@ -80,16 +90,15 @@ class RayExecutor:
         if self._ray is not None:
             await asyncio.to_thread(self._ray.shutdown)
 
-    async def _follow(self, running: Any, on_progress: Callable[[int], None] | None) -> dict[str, Any] | None:
+    async def _follow(self, running: Any, on_progress: Callable[[Any], None]) -> dict[str, Any] | None:
         """The result of a task; None where its process or machine was lost."""
         errors = self._ray.exceptions
         try:
             async for reference in running:
                 value = await reference
-                if not isinstance(value, int):
-                    return dict(value)
-                if on_progress is not None:
-                    on_progress(value)
+                if isinstance(value, dict):
+                    return value
+                on_progress(value)
         except errors.RayTaskError as error:
             raise TrainingFailed(str(error.cause or error)) from error
         except errors.RayError:
@@ -120,13 +129,21 @@ class RayExecutor:
         return self._dataset[1]
 
 
-def _train(spec_bytes: bytes, genotype: bytes, seed: bytes, dataset: bytes, device: str) -> Iterator[Any]:
-    """The task: progress in steps, then the result."""
+def _train(
+    spec_bytes: bytes,
+    genotype: bytes,
+    seed: bytes,
+    dataset: bytes,
+    device: str,
+    start: tuple[list[bytes], bytes] | None,
+    keep_seconds: float | None,
+) -> Iterator[Any]:
+    """The task: progress as of the job `train`, then the result."""
     from consensus.datasets import decode_dataset
     from ponas_node import jobs
 
     spec = TaskSpec.decode(spec_bytes)
-    run = jobs.train_on(spec, genotype, seed, decode_dataset(dataset, spec.dataset_bytes), device)
+    run = jobs.train_on(spec, genotype, seed, decode_dataset(dataset, spec.dataset_bytes), device, start, keep_seconds)
     while True:
         try:
             step = next(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from consensus.types import TaskSpec
 
@@ -32,6 +32,44 @@ class Trained:
     validation_total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A training at the end of a segment: its leaves so far, and the canonical bytes of the state of the last one."""
+
+    leaves: tuple[bytes, ...]
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where a training begins, and what is kept of it on the way.
+
+    `take` gets a checkpoint at the end of a segment, at most every `seconds`; None keeps nothing.
+    """
+
+    start: Checkpoint | None = None
+    seconds: float | None = None
+    take: Callable[[Checkpoint], None] | None = None
+
+    @property
+    def arguments(self) -> tuple[tuple[list[bytes], bytes] | None, float | None]:
+        """As the job takes them."""
+        start = None if self.start is None else (list(self.start.leaves), self.start.state)
+        return start, self.seconds if self.take is not None else None
+
+    def progress(self, value: Any, on_progress: Callable[[int], None] | None) -> None:
+        """Hand on what the job says on its way."""
+        if isinstance(value, int):
+            if on_progress is not None:
+                on_progress(value)
+        elif self.take is not None:
+            self.take(Checkpoint(tuple(value[0]), value[1]))
+
+
+WHOLE = Keeping()
+"""From the beginning, and nothing is kept."""
+
+
 class Executor(Protocol):
     """Trains several architectures at a time."""
 
@@ -46,10 +84,11 @@ class Executor(Protocol):
         seed: bytes,
         artifacts: Path,
         on_progress: Callable[[int], None] | None = None,
+        keeping: Keeping = WHOLE,
     ) -> Trained:
         """Train one architecture; `artifacts` holds the dataset, `on_progress` hears the steps done.
 
-        Raises TrainingFailed. Cancelling ends the training.
+        Raises TrainingFailed, also where the state to begin with is not one. Cancelling ends the training.
         """
         ...
 

@@ -6,9 +6,10 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from consensus.types import TaskSpec
-from ponas_node.miner.executor import TRAIN_SECONDS, NoExecutor, Trained, TrainingFailed
+from ponas_node.miner.executor import TRAIN_SECONDS, WHOLE, Keeping, NoExecutor, Trained, TrainingFailed
 from ponas_node.worker import Worker, WorkerDied, WorkerError
 
 CHECK_SECONDS = 300.0
@@ -66,18 +67,23 @@ class LocalExecutor:
         seed: bytes,
         artifacts: Path,
         on_progress: Callable[[int], None] | None = None,
+        keeping: Keeping = WHOLE,
     ) -> Trained:
         """See `Executor`."""
         await self.start()
-        arguments = spec.encode(), genotype, seed, str(artifacts), self._device
+        arguments = spec.encode(), genotype, seed, str(artifacts), self._device, *keeping.arguments
+
+        def progress(value: Any) -> None:
+            keeping.progress(value, on_progress)
+
         worker = await self._free.get()
         try:
             try:
-                answer = await worker.call("train", *arguments, timeout=self._timeout, on_progress=on_progress)
+                answer = await worker.call("train", *arguments, timeout=self._timeout, on_progress=progress)
             except WorkerDied:
                 if worker.together == 1:
                     raise
-                answer = await self.spare.call("train", *arguments, timeout=self._timeout, on_progress=on_progress)
+                answer = await self.spare.call("train", *arguments, timeout=self._timeout, on_progress=progress)
         except (WorkerDied, WorkerError) as error:
             raise TrainingFailed(f"{genotype.hex()}: {error}") from error
         finally:

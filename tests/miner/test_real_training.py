@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from chain.artifact import artifact_id
 from consensus.datasets import digits, encode_dataset
 from ponas_node.artifacts import ArtifactStore
-from ponas_node.miner.executor import TrainingFailed
+from ponas_node.miner.executor import Checkpoint, Keeping, TrainingFailed
 from ponas_node.miner.local import LocalExecutor
 from ponas_node.miner.member import PoolMember
 from ponas_node.miner.solo import SoloSearch
@@ -139,3 +140,28 @@ async def test_solo_goes_on_after_a_training_that_failed(tmp_path, monkeypatch):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_training_goes_on_from_any_checkpoint_to_the_same_bits(tmp_path):
+    ArtifactStore(tmp_path).put(ENCODED)
+    work = tiny_work()
+    spec = dataclasses.replace(work.spec, segments=4)
+    genotype = bytes(15)
+    executor, kept = LocalExecutor(), []
+    whole = await executor.train(spec, genotype, work.seed, tmp_path, None, Keeping(None, 0.0, kept.append))
+    assert [len(checkpoint.leaves) for checkpoint in kept] == [2, 3, 4]
+    assert all(checkpoint.leaves == whole.leaves[: len(checkpoint.leaves)] for checkpoint in kept)
+    for checkpoint in kept:
+        steps, more = [], []
+        keeping = Keeping(checkpoint, 0.0, more.append)
+        assert await executor.train(spec, genotype, work.seed, tmp_path, steps.append, keeping) == whole
+        assert min(steps) > (len(checkpoint.leaves) - 1) * spec.steps // spec.segments
+        assert more == kept[len(checkpoint.leaves) - 1 :]
+    last = kept[-1]
+    for leaves, state, says in (
+        (last.leaves[:-1], last.state, "not that of the last leaf"), (last.leaves, last.state[:-1], "bytes"),
+        (last.leaves, b"x" + last.state[1:], "header"), ((bytes(32),) * 4, last.state, "not that of the last leaf"),
+    ):  # fmt: skip
+        with pytest.raises(TrainingFailed, match=says):
+            await executor.train(spec, genotype, work.seed, tmp_path, None, Keeping(Checkpoint(leaves, state)))
+    await executor.stop()

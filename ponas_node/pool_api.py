@@ -17,7 +17,7 @@ from ponas_node.pool_disclosure import reader
 from pool.account import CONTESTED
 from pool.ledger import Ledger, decode_entry, subject_of
 from pool.pool import Pool
-from pool.records import BanEntry, ContestedEntry, RefutedEntry, Share, ShareEntry, milliseconds
+from pool.records import BanEntry, ContestedEntry, RefutedEntry, Share, ShareEntry, VoidedEntry, milliseconds
 
 _MOST_BYTES = 1 << 20  # of entries in one page, beyond its first entry
 Json = dict[str, Any]
@@ -132,21 +132,21 @@ class PoolApi:
         path = self._pool.ledger.history.inclusion(number, size)
         return {
             "number": number,
-            **self._meaning(data),
+            **self._meaning(number, data),
             "entry": data.hex(),
             "path": [node.hex() for node in path],
         }
 
-    def _meaning(self, data: bytes) -> Json:
+    def _meaning(self, number: int, data: bytes) -> Json:
         """An entry for people: its kind, and of a share its state, points and score."""
         entry = decode_entry(data)
         kind = type(entry).__name__.removesuffix("Entry").lower()
-        if isinstance(entry, RefutedEntry | BanEntry):
+        if isinstance(entry, RefutedEntry | BanEntry | VoidedEntry):
             return {"kind": kind, "at": entry.at / 1000, "reason": entry.reason}
         if not isinstance(entry, ShareEntry | ContestedEntry):
             return {"kind": kind, "epoch": getattr(entry, "epoch", None)}
         share = entry.signed.share
-        state, reason = self._state(share, isinstance(entry, ContestedEntry))
+        state, reason = self._state(number, share, isinstance(entry, ContestedEntry))
         return {
             "kind": kind, "state": state, "at": entry.at / 1000, "epoch": share.epoch,
             "task": share.task.hex(), "share": share.id.hex(), "genotype": share.genotype.hex(),
@@ -154,9 +154,11 @@ class PoolApi:
             "reason": reason,
         }  # fmt: skip
 
-    def _state(self, share: Share, was_contested: bool) -> tuple[str, str | None]:
+    def _state(self, number: int, share: Share, was_contested: bool) -> tuple[str, str | None]:
         """What became of a share until now, and why."""
         book = self._pool.book
+        if number in book.voided:
+            return "voided", book.voided[number].reason
         refuted, open_yet = book.refuted.get(share.address), was_contested and share.id in book.contested
         if refuted is not None and (open_yet or refuted.share == share.model):
             return "refuted", refuted.reason

@@ -12,10 +12,12 @@ from pool.records import (
     Entry,
     PaidEntry,
     RefutedEntry,
+    ResumedEntry,
     RoundEntry,
     ShareEntry,
     Terms,
     TermsEntry,
+    VoidedEntry,
     VoidEntry,
     WorkEntry,
 )
@@ -51,6 +53,7 @@ class Account:
     lie: bytes | None = None  # the model of the member's share that was refuted
     shares: dict[bytes, tuple[int, ShareEntry]] = field(default_factory=dict)
     contested: dict[bytes, tuple[int, ContestedEntry]] = field(default_factory=dict)
+    voided: dict[int, str] = field(default_factory=dict)  # why, by number of the share's entry
     rounds: dict[int, OwnRound] = field(default_factory=dict)
     payments: list[PaidEntry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -93,6 +96,8 @@ class Account:
             if self.terms.window and not entry.terms.window:
                 self.earned += self._window(entry.since, entry.cut)
             self.terms = entry.terms
+        elif isinstance(entry, VoidedEntry):
+            self._void(number, entry)
         elif isinstance(entry, RefutedEntry) and entry.member == self.member:
             self.earned -= entry.points
             self.refuted, self.lie = entry.reason, entry.share
@@ -107,7 +112,9 @@ class Account:
         mine: list[tuple[int, ShareEntry | ContestedEntry]] = [*self.shares.values(), *self.contested.values()]
         found = []
         for number, entry in sorted(mine, key=lambda pair: -pair[0]):
-            if self.lie == entry.signed.share.model:
+            if number in self.voided:
+                found.append((number, entry, "voided", self.voided[number]))
+            elif self.lie == entry.signed.share.model:
                 found.append((number, entry, "refuted", self.refuted or ""))
             elif isinstance(entry, ShareEntry):
                 found.append((number, entry, "accepted", ""))
@@ -134,6 +141,15 @@ class Account:
         self._points.append((number, points))
         if not self.terms.window:
             self.earned += points
+
+    def _void(self, number: int, entry: VoidedEntry) -> None:
+        known = next((share for place, share in self.shares.values() if place == entry.number), None)
+        if not isinstance(known, ResumedEntry) or entry.number in self.voided or entry.points > known.points:
+            self.problems.append(f"entry {number}: a share was voided that did not go on from another member's state")
+            return
+        self.voided[entry.number] = entry.reason
+        self._points = [pair for pair in self._points if pair[0] != entry.number]
+        self.earned -= entry.points
 
     def _due(self, number: int, entry: ShareEntry | ContestedEntry) -> int:
         """The points that a share is worth."""

@@ -117,9 +117,18 @@ class Audits:
         """A number that nobody outside can foresee, to draw by."""
         return digest("ponas/pool-draw", self._secret, work, genotype)
 
-    def enter(self, work: bytes, genotype: bytes, member: bytes, correct: int, share: bytes) -> Writes:
-        """A first result came in: choose whether to check it. Returns the changes to store, as all methods below."""
-        chosen = self._enters_best(work, correct)
+    def trusts(self, member: bytes) -> bool:
+        """Whether so many of a member's shares have passed that few are checked."""
+        return self.passed(member) >= self._policy.probation
+
+    def enter(
+        self, work: bytes, genotype: bytes, member: bytes, correct: int, share: bytes, doubtful: bool = False
+    ) -> Writes:
+        """A first result came in: choose whether to check it, as in any case where it is `doubtful`.
+
+        Returns the changes to store, as all methods below.
+        """
+        chosen = self._enters_best(work, correct) or doubtful
         standing = self._next_of_block(member)
         coin = int.from_bytes(digest("ponas/pool-audit", self._secret, share)[:8], "big") >> 11
         chosen = chosen or coin * standing.left < standing.due << 53
@@ -181,7 +190,7 @@ class Audits:
         if standing.left:
             return standing
         policy = self._policy
-        due = policy.new if standing.passed < policy.probation else policy.trusted
+        due = policy.trusted if self.trusts(member) else policy.new
         return replace(standing, left=policy.block, due=due)
 
     def _count(self, member: bytes, standing: Standing, checked: bool, passed: int) -> Writes:

@@ -22,6 +22,7 @@ from pool.records import (
     ShareEntry,
     Terms,
     TermsEntry,
+    VoidedEntry,
     VoidEntry,
 )
 from pool.schemes import Scheme, Scored, make_scheme
@@ -58,6 +59,7 @@ class Book:
         self.recent: deque[PaidEntry] = deque(maxlen=KEPT)
         self.refuted: dict[bytes, RefutedEntry] = {}
         self.contested: dict[bytes, Credit] = {}  # by share id: what those that are not credited would earn
+        self.voided: dict[int, VoidedEntry] = {}  # by number of the share's entry
         self.shut_out: dict[bytes, str] = {}
         self.decided: set[int] = set()
         self.settled: set[int] = set()
@@ -78,6 +80,10 @@ class Book:
         elif isinstance(entry, RefutedEntry):
             self.earned[entry.member] -= entry.points
             self.refuted.setdefault(entry.member, entry)
+        elif isinstance(entry, VoidedEntry):
+            self.earned[entry.member] -= entry.points
+            self.scheme.drop(entry.number)
+            self.voided[entry.number] = entry
         elif isinstance(entry, ContestedEntry):
             share = entry.signed.share
             self.contested[share.id] = Credit(share.address, entry.points)
@@ -120,6 +126,12 @@ class Book:
         if address in self.refuted:
             return 0
         return sum(credit.points for credit in self.contested.values() if credit.address == address)
+
+    def withdrawable(self, address: bytes, points: int) -> int:
+        """How many of the `points` of a share that is voided its member loses: those of a window are not earned yet,
+        and what a table carries already stays."""
+        free = self.carried(address) - self.reserved()[address]
+        return 0 if self.terms.window else max(0, min(points, free))
 
     def due(self, limit: int) -> tuple[Credit, ...]:
         """The `limit` members with the most points that no table carries yet, most first; none below the minimum."""

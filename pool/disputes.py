@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pool.audit import DISPUTED, PASSED, REPLAYED, WAITING, Check
 from pool.checks import leaf_count
-from pool.records import RefutedEntry, ShareEntry, SignedShare, milliseconds
+from pool.records import RefutedEntry, ShareEntry, SignedShare, VoidedEntry, milliseconds
 from pool.work import Work
 
 if TYPE_CHECKING:
@@ -58,13 +58,17 @@ def resolve(pool: Pool, replay: Replay, leaves: tuple[bytes, ...], now: float) -
     banned = []
     for claim in claims(pool, *key):
         wrong = [place for place, leaf in enumerate(leaves) if claim.leaves[place] != leaf]
-        if wrong:
-            ban(
-                pool,
-                claim,
-                f"leaf {wrong[0]} of {replay.genotype.hex()} is not what the pool's own training gives",
-                now,
-            )
+        if not wrong:
+            continue
+        reason = f"leaf {wrong[0]} of {replay.genotype.hex()} is not what the pool's own training gives"
+        origin = pool.relays.origin(*key, claim.member)
+        if origin is not None and wrong[0] < len(origin.checkpoint.leaves):
+            uploaded = origin.checkpoint
+            ban(pool, Claim(uploaded.address, uploaded.id, uploaded.leaves), reason, now)
+            void(pool, *key, f"it went on from another member's state: {reason}", now)
+            banned.append(uploaded.address)
+        else:
+            ban(pool, claim, reason, now)
             banned.append(claim.member)
     for claim in claims(pool, *key):
         if claim.leaves == leaves and pool.audits.get(*key) is not None:
@@ -88,8 +92,26 @@ def ban(pool: Pool, claim: Claim, reason: str, now: float) -> None:
         return
     points = max(0, pool.book.carried(claim.member))
     entry = RefutedEntry(milliseconds(now), claim.share, claim.member, points, reason[:500])
-    pool.append(entry, pool.leases.evict(claim.member))
+    changes = [*pool.leases.evict(claim.member), *pool.relays.evict(claim.member)]
+    for key in pool.relays.results_from(claim.member):  # who lied once may have uploaded false states, too
+        if pool.audits.get(*key) is None:
+            changes += pool.audits.put(*key, Check(WAITING))
+    pool.append(entry, changes)
     reconsider(pool, now)
+
+
+def void(pool: Pool, work_id: bytes, genotype: bytes, reason: str, now: float) -> None:
+    """A result is false through a state that its finder went on from: the result goes, and its finder stays."""
+    number = pool.number_of(work_id, genotype)
+    if number is None:
+        return
+    entry = pool.ledger.entry(number)
+    if isinstance(entry, ShareEntry):
+        member = entry.signed.share.address
+        points = pool.book.withdrawable(member, entry.points)
+        forget = pool.relays.forget_origin(work_id, genotype, member)
+        pool.append(VoidedEntry(milliseconds(now), number, member, points, reason[:500]), forget)
+        reconsider(pool, now)
 
 
 def reconsider(pool: Pool, now: float) -> None:

@@ -11,6 +11,12 @@ class ShareRefused(Invalid):
     code = "share_refused"
 
 
+class StateRefused(Invalid):
+    """A training's state that the pool does not keep, or does not hand out."""
+
+    code = "state_refused"
+
+
 class NoLease(Invalid):
     """There is nothing to lease to this member now. `retry` says after how many seconds asking again makes sense."""
 

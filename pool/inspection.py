@@ -13,10 +13,12 @@ from pool.records import (
     Entry,
     PaidEntry,
     RefutedEntry,
+    ResumedEntry,
     RoundEntry,
     Share,
     ShareEntry,
     TermsEntry,
+    VoidedEntry,
     WorkEntry,
 )
 from pool.searches import Searches
@@ -36,6 +38,7 @@ class Inspection:
         self._searches = Searches()
         self._credited: set[bytes] = set()
         self._contested: dict[bytes, tuple[int, Share]] = {}
+        self._resumed: dict[int, ResumedEntry] = {}  # those that were not voided, by number
         self._claims: dict[bytes, dict[bytes, list[tuple[bytes, bytes]]]] = {}
 
     def take(self, entry: Entry) -> None:
@@ -46,6 +49,8 @@ class Inspection:
             self.problems.append(f"entry {number}: {wrong}")
         if isinstance(entry, ContestedEntry):
             self._contested[entry.signed.share.id] = number, entry.signed.share
+        elif isinstance(entry, ResumedEntry):
+            self._resumed[number] = entry
         self.book.apply(number, entry)
         self.peaks.push(encode_entry(entry))
 
@@ -64,7 +69,9 @@ class Inspection:
             if forgotten is not None:
                 self._claims.pop(forgotten, None)
         elif isinstance(entry, ShareEntry | ContestedEntry):
-            return self._wrong_share(entry)
+            return self._wrong_share(entry) or (self._wrong_origin(entry) if isinstance(entry, ResumedEntry) else "")
+        elif isinstance(entry, VoidedEntry):
+            return self._wrong_void(entry)
         elif isinstance(entry, RoundEntry):
             if entry.terms != book.terms or (entry.since, entry.cut) != book.scheme.since:
                 return "a round under other terms, or of another window"
@@ -102,6 +109,30 @@ class Inspection:
             return "a share was credited that contradicts another one"
         due = 0 if known else due
         return "" if entry.points == due else f"a share of {due} points that earned {entry.points}"
+
+    def _wrong_origin(self, entry: ResumedEntry) -> str:
+        share, checkpoint = entry.signed.share, entry.checkpoint.checkpoint
+        try:
+            entry.checkpoint.verify()
+        except BadSignature:
+            return "a checkpoint that its member did not sign"
+        of_one = (checkpoint.epoch, checkpoint.task, checkpoint.genotype) == (share.epoch, share.task, share.genotype)
+        if not of_one or share.leaves[: len(checkpoint.leaves)] != checkpoint.leaves:
+            return "a share that did not go on from the checkpoint that it names"
+        return "a share that went on from its own member's checkpoint" if checkpoint.address == share.address else ""
+
+    def _wrong_void(self, entry: VoidedEntry) -> str:
+        known = self._resumed.pop(entry.number, None)
+        if known is None or known.signed.share.address != entry.member:
+            return "a share was voided that did not go on from another member's state"
+        share, uploader = known.signed.share, known.checkpoint.checkpoint.address
+        if uploader not in self.book.refuted:
+            return "a share was voided whose origin was not refuted"
+        work = self._searches.of(share)
+        said = self._claims.get(work.id, {}).get(share.genotype, []) if work is not None else []
+        said[:] = [claim for claim in said if claim[0] != entry.member]
+        due = self.book.withdrawable(entry.member, known.points)
+        return "" if entry.points == due else f"a voided share took {entry.points} points, not {due}"
 
     def _contradicts(self, work: bytes, share: Share) -> bool:
         """Whether a credited share of a member that is not refuted claims other leaves. Else keeps this claim."""

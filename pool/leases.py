@@ -47,6 +47,7 @@ class Held:
     sent: tuple[bytes, ...]
     expected: float | None = None
     step: int = 0
+    starts: set[int] = field(default_factory=set)  # steps over `sent` at which it goes on from a state
     backed: bool = False
     expired: bool = False
 
@@ -224,7 +225,7 @@ class LeaseBook:
     def renew(self, held: Held, genotypes: tuple[bytes, ...], now: float) -> Lease:
         """The holder asks again, and is told what is left: its count of steps begins anew."""
         if genotypes != held.sent:
-            held.sent, held.step = genotypes, 0
+            held.sent, held.step, held.starts = genotypes, 0, set()
         held.heard = now
         return replace(held.lease, genotypes=genotypes)
 
@@ -243,6 +244,9 @@ class LeaseBook:
     def progress(self, held: Held, step: int, now: float) -> None:
         """The holder reports `step` steps done in all. Only an advance counts as a sign of life."""
         step = min(step, len(held.sent) * self.steps)
+        skipped = max((start for start in held.starts if held.step < start <= step), default=None)
+        if skipped is not None:
+            held.step, held.heard = skipped, now  # others did these steps: they say nothing about its speed
         if held.heard is None:
             held.step, held.heard = step, now
         if step <= held.step or now <= held.heard:
@@ -253,6 +257,11 @@ class LeaseBook:
         self.speeds.add(held.worker, work, seconds, self.silence)
         if held.expected is None and held.rate.weight >= MEASURED:
             held.expected = held.rate.mean()
+
+    def skip(self, held: Held, genotype: bytes, steps: int) -> None:
+        """The holder goes on from a state after `steps` steps of a genotype."""
+        if genotype in held.sent:
+            held.starts.add(held.sent.index(genotype) * self.steps + steps)
 
     def duration(self, worker: tuple[bytes, bytes], genotypes: Iterable[bytes]) -> float | None:
         """Seconds that a worker should take to train `genotypes`; None where its speed is not known."""

@@ -12,7 +12,7 @@ from chain.errors import BadEncoding
 from chain.hashing import EMPTY
 from pool.errors import PoolFault
 from pool.history import History
-from pool.records import KIND, KINDS, BanEntry, ContestedEntry, Entry, RefutedEntry, ShareEntry
+from pool.records import KIND, KINDS, BanEntry, ContestedEntry, Entry, RefutedEntry, ShareEntry, VoidedEntry
 from pool.storage import Storage, Writes
 
 PREFIX = b"L"
@@ -87,7 +87,7 @@ def subject_of(entry: Entry) -> bytes:
     """Address of the member that an entry is about; empty for a general one."""
     if isinstance(entry, ShareEntry | ContestedEntry):
         return entry.signed.share.address
-    return entry.member if isinstance(entry, RefutedEntry | BanEntry) else b""
+    return entry.member if isinstance(entry, RefutedEntry | BanEntry | VoidedEntry) else b""
 
 
 def encode_entry(entry: Entry) -> bytes:

@@ -31,18 +31,22 @@ from pool.records import (
     Entry,
     PaidEntry,
     RefutedEntry,
+    ResumedEntry,
     RoundEntry,
     Share,
     ShareEntry,
+    SignedCheckpoint,
     SignedShare,
     Terms,
     TermsEntry,
+    VoidedEntry,
     VoidEntry,
     WorkEntry,
     WorkRecord,
     milliseconds,
 )
 from pool.rejections import RejectionLog
+from pool.relays import Relays
 from pool.schemes import check_terms
 from pool.search import DEFAULT_STRATEGY, STRATEGIES, Archive, Strategy
 from pool.searches import KEPT
@@ -62,6 +66,8 @@ class PoolSettings:
 
     network: bytes
     max_model_bytes: int
+    max_state_bytes: int = 16 << 20  # of one training's state; 0: none are taken
+    states_bytes: int = 1 << 30  # of all states that are kept
     lease_size: int = 1
     lease_seconds: float = 1800.0  # of a worker whose speed is not known
     lease_slack: float = 3.0  # a deadline is so many times what the lease should take this worker, and the silence
@@ -103,6 +109,7 @@ class Pool:
         self.book = Book()
         self.leases = LeaseBook(storage, settings.silence_seconds)
         self.audits = Audits(storage, settings.audits, rng.randbytes(32))
+        self.relays = Relays(storage, settings.states_bytes)
         self.rejections = RejectionLog(storage)
         self.seen: dict[tuple[bytes, bytes], float] = {}
         self.rejected: Counter[str] = Counter()  # by code, since the start
@@ -148,8 +155,10 @@ class Pool:
         record = WorkRecord.of(work)
         if self.work is None or WorkRecord.of(self.work) != record:
             changed = self.work is None or self.work.id != work.id
-            self.append(WorkEntry(milliseconds(now), record), self.leases.clear() if changed else [])
-            self.write(self.audits.keep_only(set(self.archives)))
+            gone = [*self.leases.clear(), *self.relays.clear()] if changed else []
+            self.append(WorkEntry(milliseconds(now), record), gone)
+            works = set(self.archives)
+            self.write([*self.audits.keep_only(works), *self.relays.keep_only(works)])
 
     def candidates(self, limit: int) -> list[Candidate]:
         """The best results of the current work that nobody disputes, best first."""
@@ -289,14 +298,22 @@ class Pool:
             raise
         points, genotype = work.points(validation_correct), share.genotype
         result = self.archives[work.id][1].get(genotype)
-        writes = self.leases.finished(genotype)
+        writes, origin = self.leases.finished(genotype), None
         if result is None:
-            writes += self.audits.enter(work.id, genotype, share.address, validation_correct, share.id)
+            origin = self.relays.went_on_from(share)
+            doubtful = self._doubtful(share, origin)
+            writes += self.audits.enter(work.id, genotype, share.address, validation_correct, share.id, doubtful)
+        if origin is not None:
+            writes += self.relays.set_origin(work.id, share, origin)
+        writes += self.relays.finished(genotype)
         same = result is None or result.leaves == share.leaves
         if result is not None:
             writes += self.audits.compare(work.id, genotype, result.finder, signed, same)
-        entry = (ShareEntry if same else ContestedEntry)(milliseconds(now), signed, points)
-        self.append(entry, writes)
+        at = milliseconds(now)
+        if origin is not None:
+            self.append(ResumedEntry(at, signed, points, origin), writes)
+        else:
+            self.append((ShareEntry if same else ContestedEntry)(at, signed, points), writes)
         self.leases.close(genotype)
         return Accepted(share.id, points)
 
@@ -466,6 +483,12 @@ class Pool:
         checks.check_lease(share, self.leases.held.get(share.lease))
         return None
 
+    def _doubtful(self, share: Share, origin: SignedCheckpoint | None) -> bool:
+        """Whether a first result must be checked: it went on from a state of who is not trusted, or contradicts one."""
+        uploader = origin.checkpoint.address if origin is not None else share.address
+        distrusted = uploader in self.book.refuted or not self.audits.trusts(uploader)
+        return (origin is not None and distrusted) or self.relays.contradicted(share)
+
     def _is_audit(self, share: Share) -> bool:
         """Whether the share's lease asks for a second result."""
         held = self._held_by(share.address, share.lease)
@@ -510,6 +533,11 @@ class Pool:
         """Write an entry of the ledger and what belongs to it, durably and at once, and take it over."""
         self._apply(self.ledger.append(entry, more), entry)
 
+    def number_of(self, work: bytes, genotype: bytes) -> int | None:
+        """The ledger entry of a result that the pool has now."""
+        found = self.archives.get(work)
+        return self._numbers[work].get(genotype) if found is not None and genotype in found[1] else None
+
     def see_best(self) -> None:
         """The best results changed otherwise than by a share."""
         for id, (_, archive) in self.archives.items():
@@ -528,6 +556,10 @@ class Pool:
             self._begin(entry.work.work)
         elif isinstance(entry, ShareEntry):
             self._add(number, entry.signed.share)
+        elif isinstance(entry, VoidedEntry):
+            for id, numbers in self._numbers.items():
+                for genotype in [genotype for genotype, known in numbers.items() if known == entry.number]:
+                    self.archives[id][1].remove(genotype)
         elif isinstance(entry, RefutedEntry):
             for _, archive in self.archives.values():
                 for result in [result for result in archive if result.finder == entry.member]:

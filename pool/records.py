@@ -72,6 +72,55 @@ def sign_share(share: Share, key: PrivateKey) -> SignedShare:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint(Record):
+    """A member's statement: this training gave these first leaves. The last one is the hash of a state that it uploads.
+
+    There are at least two: anybody has the state before the first step.
+    """
+
+    network: Hash
+    epoch: U64
+    task: Hash
+    lease: U64
+    genotype: Genotype
+    leaves: Annotated[tuple[Hash, ...], Size(2, 257)]
+    state_bytes: U32
+    member: PublicKey
+
+    @property
+    def id(self) -> bytes:
+        """What the member signs."""
+        return digest("ponas/pool-checkpoint", self.encode())
+
+    @property
+    def state(self) -> bytes:
+        """SHA-256 of the state."""
+        return self.leaves[-1]
+
+    @property
+    def address(self) -> bytes:
+        """Who made the statement."""
+        return address_of(self.member)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint(Record):
+    """A checkpoint and its member's signature."""
+
+    checkpoint: Checkpoint
+    signature: Signature
+
+    def verify(self) -> None:
+        """Raise BadSignature unless the stated member signed."""
+        verify(self.checkpoint.member, self.signature, self.checkpoint.id)
+
+
+def sign_checkpoint(checkpoint: Checkpoint, key: PrivateKey) -> SignedCheckpoint:
+    """`checkpoint` signed by `key`."""
+    return SignedCheckpoint(checkpoint, key.sign(checkpoint.id))
+
+
+@dataclass(frozen=True, slots=True)
 class WorkRecord(Record):
     """A `Work`."""
 
@@ -243,10 +292,41 @@ class ContestedEntry(Record):
     points: Points
 
 
+@dataclass(frozen=True, slots=True)
+class ResumedEntry(ShareEntry):
+    """Ledger: a share, of which the first leaves are those of another member's checkpoint that it went on from."""
+
+    checkpoint: SignedCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class VoidedEntry(Record):
+    """Ledger: the share of entry `number` is false, as the checkpoint was that it went on from.
+
+    The uploader was refuted; the member loses `points` of those that no table carries yet, and nothing else.
+    """
+
+    at: U64
+    number: U64
+    member: Address
+    points: Points
+    reason: Annotated[str, Size(0, 500)]
+
+
 Entry = (
-    WorkEntry | ShareEntry | RoundEntry | PaidEntry | VoidEntry | RefutedEntry | TermsEntry | BanEntry | ContestedEntry
+    WorkEntry
+    | ShareEntry
+    | RoundEntry
+    | PaidEntry
+    | VoidEntry
+    | RefutedEntry
+    | TermsEntry
+    | BanEntry
+    | ContestedEntry
+    | VoidedEntry
 )
 KINDS: tuple[type[Entry], ...] = (
     WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry, TermsEntry, BanEntry, ContestedEntry,
+    ResumedEntry, VoidedEntry,
 )  # fmt: skip
 KIND: dict[type[Entry], U8] = {cls: number for number, cls in enumerate(KINDS)}

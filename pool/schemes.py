@@ -32,6 +32,10 @@ class Scheme(ABC):
         """Take over a share; answers how many points it earns at once."""
 
     @abstractmethod
+    def drop(self, number: int) -> None:
+        """The share of ledger entry `number` was voided: rounds made from now on do not pay it."""
+
+    @abstractmethod
     def window(self) -> Counter[bytes]:
         """Points by member that a round made now pays, and that it earns when it does."""
 
@@ -51,6 +55,9 @@ class Proportional(Scheme):
     def add(self, work: Scored) -> int:
         """See `Scheme`."""
         return work.points
+
+    def drop(self, number: int) -> None:
+        """See `Scheme`."""
 
     def window(self) -> Counter[bytes]:
         """See `Scheme`."""
@@ -91,6 +98,15 @@ class Pplns(Scheme):
                 if not self._totals[old.address]:
                     del self._totals[old.address]
         return 0
+
+    def drop(self, number: int) -> None:
+        """See `Scheme`."""
+        works = [work for work in self._works if work.number != number]
+        self._works.clear()
+        self._totals.clear()
+        self._sum = 0
+        for work in works:
+            self.add(work)
 
     def window(self) -> Counter[bytes]:
         """See `Scheme`."""

@@ -17,7 +17,7 @@ from chain.hashing import digest
 from consensus.types import Genotype
 from pool.book import Book, Round
 from pool.ledger import Ledger
-from pool.records import Credit, PaidEntry, Points, RefutedEntry, Terms, WorkRecord
+from pool.records import Credit, PaidEntry, Points, RefutedEntry, Terms, VoidedEntry, WorkRecord
 from pool.schemes import Scored, make_scheme
 from pool.storage import Storage
 
@@ -86,6 +86,7 @@ class BookState(Record):
     recent: Annotated[tuple[PaidEntry, ...], Size(0, 1 << 10)]
     refuted: Annotated[tuple[RefutedEntry, ...], _MANY]
     contested: Annotated[tuple[Contested, ...], _MANY]
+    voided: Annotated[tuple[VoidedEntry, ...], _MANY]
     shut_out: Annotated[tuple[ShutOut, ...], _MANY]
     decided: Annotated[tuple[U64, ...], _MANY]
     settled: Annotated[tuple[U64, ...], _MANY]
@@ -160,6 +161,7 @@ def state_of(book: Book) -> BookState:
         recent=tuple(book.recent),
         refuted=tuple(book.refuted.values()),
         contested=tuple(Contested(share, credit) for share, credit in book.contested.items()),
+        voided=tuple(book.voided.values()),
         shut_out=tuple(ShutOut(member, reason) for member, reason in book.shut_out.items()),
         decided=tuple(sorted(book.decided)),
         settled=tuple(sorted(book.settled)),
@@ -184,6 +186,7 @@ def book_of(state: BookState) -> Book:
     book.recent.extend(state.recent)
     book.refuted = {entry.member: entry for entry in state.refuted}
     book.contested = {found.share: found.credit for found in state.contested}
+    book.voided = {entry.number: entry for entry in state.voided}
     book.shut_out = {entry.member: entry.reason for entry in state.shut_out}
     book.decided.update(state.decided)
     book.settled.update(state.settled)

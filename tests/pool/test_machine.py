@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import random
 from collections import Counter
@@ -11,17 +13,24 @@ from hypothesis import strategies as st
 
 from chain.hashing import digest
 from chain.keys import PrivateKey
+from pool import resumption
 from pool.account import Account
 from pool.audit import DISPUTED, AuditPolicy
-from pool.errors import NoLease, ShareRefused
+from pool.errors import NoLease, ShareRefused, StateRefused
 from pool.inspection import Inspection
 from pool.leases import Lease
 from pool.ledger import subject_of
 from pool.pool import Pool
-from pool.records import ContestedEntry
+from pool.records import (
+    Checkpoint,
+    ContestedEntry,
+    ResumedEntry,
+    VoidedEntry,
+    sign_checkpoint,
+)
 from pool.storage import MemoryStorage
 from pool.work import Work
-from tests.pool.kit import NOW, SAMPLES, key, make_pool, make_share, make_work
+from tests.pool.kit import NETWORK, NOW, SAMPLES, key, make_pool, make_share, make_work
 
 HONEST = [key(number) for number in range(4)]
 LIARS = [key(number) for number in range(100, 116)]
@@ -64,7 +73,9 @@ def snapshot(pool: Pool) -> object:
     rejections = [view.rejections if view is not None else () for view in views]
     tables = pool.payouts(LIMIT), book.open_rounds, book.results
     audits = dict(pool.audits._checks), pool.audits._standings, {k: v for k, v in pool.audits._best.items() if v}
-    return pool.work, archives, held, points, tables, rejections, audits, dict(book.refuted), dict(book.contested)
+    relays = pool.relays._kept, pool.relays._handed, pool.relays._origins, pool.relays._bytes
+    decided = dict(book.refuted), dict(book.contested), dict(book.voided)
+    return pool.work, archives, held, points, tables, rejections, audits, decided, copy.deepcopy(relays)
 
 
 class World:
@@ -84,13 +95,17 @@ class World:
         self.paid: dict[int, int] = {}
         self.results = 0
         self.codes: Counter[str] = Counter()
+        self.salts: dict[tuple[int, bytes], bytes] = {}  # by lease: whose state a member went on from
+        self.resumed = 0
+        self.spared: Counter[bytes] = Counter()  # points of voided shares that tables carried already
         self.pool.set_work(self.work(), self.now)
 
     def step(self) -> None:
         steps = {
             self.lease: 12, self.share: 24, self.time_passes: 2, self.progress: 2, self.release: 1,
             self.kill_and_restart: 1, self.next_epoch: 1, self.reveal: 2, self.result_is_seated: 1, self.nothing_won: 1,
-            self.replay: 1,
+            self.replay: 1, self.upload_state: 3, self.fetch_states: 3,
+            self.training_moves: 2,
         }  # fmt: skip
         self.rng.choices(list(steps), list(steps.values()))[0]()
         self.leases_are_disjoint_and_useful()
@@ -109,27 +124,29 @@ class World:
         """The honest ones, and a liar, which comes again under another name once it was caught."""
         return [*HONEST, *[liar for liar in LIARS if liar.address not in self.pool.book.refuted][:2]]
 
-    def lease(self):
-        member = self.rng.choice(self.members)
+    def lease(self, member=None):
+        member = member or self.rng.choice(self.members)
         try:
             lease = self.pool.lease(member.address, b"w", self.now)
         except NoLease:
-            return
+            return None
         for genotype in lease.genotypes:
             assert (member.address, genotype, self.epoch) not in self.acknowledged
         self.granted.append((member, lease, self.pool.work))
+        return self.granted[-1]
 
-    def share(self):
-        if not self.granted:
+    def share(self, granted=None):
+        granted = granted or self.granted_one()
+        if granted is None:
             return
-        member, lease, work = self.granted_one()
+        member, lease, work = granted
         lie, thief = self.rng.random() < 0.2, self.rng.random() < 0.1
         if thief:
             member = self.rng.choice([other for other in self.members if other != member])
         held = self.pool.leases.held.get(lease.id)
         doubled = sorted(held.open & held.audits) if held is not None and self.rng.random() < 0.7 else []
         genotype = self.rng.choice(doubled or lease.genotypes)
-        salt = salt_of(member, genotype)
+        salt = self.salts.get((lease.id, genotype), salt_of(member, genotype))
         score = score_of(genotype, salt)
         signed, model = make_share(work, lease, genotype, member, score, salt)
         before = self.storage.copy()
@@ -142,6 +159,43 @@ class World:
             return
         assert not thief or known is not None
         assert self.acknowledged.setdefault((member.address, genotype, work.epoch), accepted.points) == accepted.points
+
+    def training_moves(self):
+        """A new machine begins a training and falls silent; others go on, hand in, and compare."""
+        member = self.rng.choice(self.members[-3:])
+        self.upload_state(self.lease(member))
+        self.now += 21
+        self.pool.tick(self.now)
+        for other in self.rng.sample(self.members, 4):
+            granted = self.lease(other)
+            if granted is not None:
+                self.fetch_states()
+                self.share(granted)
+                self.share(granted)
+
+    def upload_state(self, granted=None):
+        """A member keeps the state of its training with the pool, a true one or, as it is, a false one."""
+        granted = granted or self.granted_one()
+        if granted is None:
+            return
+        member, lease, work = granted
+        genotype = self.rng.choice(lease.genotypes)
+        salt = self.salts.get((lease.id, genotype), salt_of(member, genotype))
+        leaves = make_share(work, lease, genotype, member, 0, salt)[0].share.leaves[: self.rng.choice([2, 3])]
+        found = Checkpoint(NETWORK, work.epoch, work.task, lease.id, genotype, leaves, 900, member.public)
+        with contextlib.suppress(StateRefused):
+            resumption.keep(self.pool, member.public, sign_checkpoint(found, member), self.now)
+
+    def fetch_states(self):
+        """Members go on from the states that they are offered."""
+        for member, lease, _ in self.granted[-6:]:
+            for offer in resumption.offers(self.pool, member.address, lease.id):
+                genotype = offer.signed.checkpoint.genotype
+                assert resumption.hand(self.pool, member.address, lease.id, genotype) == offer.signed
+                uploader = next(key for key in (*HONEST, *LIARS) if key.address == offer.signed.checkpoint.address)
+                assert offer.own == (uploader == member)
+                self.salts[lease.id, genotype] = salt_of(uploader, genotype)
+                self.resumed += not offer.own
 
     def time_passes(self):
         self.now += self.rng.choice([1, 10, 21, 60])
@@ -167,9 +221,16 @@ class World:
         """The pool trains again what is due; at times as if the search was over."""
         for replay in self.pool.replays(self.now + self.rng.choice([0, 2_000_000])):
             leaves = true_leaves(replay.work, replay.genotype)[: replay.leaves]
+            size = len(self.pool.ledger)
             for address in self.pool.resolve(replay, leaves, self.now):
                 assert address in self.pool.book.refuted
                 assert self.pool.book.carried(address) <= 0
+            for _, entry in self.pool.ledger.replay(size):
+                if isinstance(entry, VoidedEntry):
+                    voided = self.pool.ledger.entry(entry.number)
+                    assert voided.signed.share.genotype == replay.genotype
+                    del self.acknowledged[entry.member, replay.genotype, replay.work.epoch]
+                    self.spared[entry.member] += voided.points - entry.points
 
     def kill_and_restart(self):
         before = snapshot(self.pool)
@@ -282,7 +343,7 @@ class World:
                 continue
             assert book.undecided(address) == undecided[address]
             earned = sum(points for (member, _, _), points in self.acknowledged.items() if member == address)
-            assert book.earned[address] + undecided[address] == earned
+            assert book.earned[address] + undecided[address] == earned + self.spared[address]
             assert 0 <= reserved[address] <= book.carried(address)
 
 
@@ -309,7 +370,8 @@ def ledger_is_in_order(pool: Pool, acknowledged: dict[tuple[bytes, bytes, int], 
         account.replay(found for found in entries if subject_of(found[1]) in (b"", member.address))
         assert account.problems == account.overdue() == []
         assert account.earned == pool.book.earned[member.address]
-        found = [(e.signed.share.genotype, e.signed.share.epoch, e.points) for _, e, _, _ in account.states()]
+        standing = [entry for _, entry, state, _ in account.states() if state != "voided"]
+        found = [(entry.signed.share.genotype, entry.signed.share.epoch, entry.points) for entry in standing]
         promised = [(genotype, epoch, points) for (who, genotype, epoch), points in acknowledged.items()
                     if who == member.address]  # fmt: skip
         assert sorted(found) == sorted(promised)
@@ -329,5 +391,5 @@ def test_a_long_life():
     assert world.backed
     ledger_is_in_order(world.pool, world.acknowledged)
     kinds = Counter(type(entry) for _, entry in world.pool.ledger.replay())
-    assert kinds[ContestedEntry] >= 3
+    assert min(kinds[ContestedEntry], kinds[ResumedEntry], kinds[VoidedEntry]) >= 3
     assert set(world.codes) >= {"stale_work", "duplicate", "not_your_lease", "wrong_score"}

@@ -21,6 +21,7 @@ from ponas_node.miner.member import PoolMember
 from ponas_node.miner.solo import SoloSearch
 from ponas_node.pool_admin import PoolAdmin
 from ponas_node.pool_api import PoolApi, members_json, terms_json
+from ponas_node.state_files import StateFolder
 from ponas_node.strategies import ChosenStrategy
 from ponas_node.worker import Worker
 from pool.disputes import Replay
@@ -70,6 +71,7 @@ class PoolService:
             store_artifact=node.artifacts.put,
             clock=node.now,
             key=key,
+            states=StateFolder(node.config.data / "pool-states"),
         )
         self.competitor = Competitor(node, key, self._candidates, self.pool.payouts_for)
         self.admin = PoolAdmin(self.pool, node.config.data / "pool.sock", node.now, consensus.payout_entries)

@@ -16,11 +16,23 @@ from consensus.types import Genotype
 from pool.heads import SignedHead
 from pool.records import Points, SignedShare, WorkRecord
 from pool.sealing import OVERHEAD
+from pool.state_messages import (
+    MORE,
+    PART,
+    Resume,
+    SealedState,
+    StateDenied,
+    StateGrant,
+    StateRejected,
+    StateRequest,
+    StateTaken,
+)
 
-VERSION = 2
+VERSION = 3
 Code = Annotated[str, Size(1, 64)]
 Text = Annotated[str, Size(0, 500)]
 LARGEST_MODEL = 1 << 28
+MOST_RESUMES = 8
 UPLOAD = 16 << 10
 """Bytes of an upload beyond its model."""
 Genotypes = Annotated[tuple[Genotype, ...], Size(0, 256)]
@@ -28,7 +40,10 @@ Genotypes = Annotated[tuple[Genotype, ...], Size(0, 256)]
 
 @dataclass(frozen=True, slots=True)
 class Hello(Record):
-    """Pool: who it is, on which network, the X25519 key to seal uploads to, and a number that the member must sign."""
+    """Pool: who it is, on which network, the X25519 key to seal uploads to, and a number that the member must sign.
+
+    With `max_state_bytes` 0 it takes no states of trainings.
+    """
 
     version: U8
     network: Hash
@@ -36,6 +51,7 @@ class Hello(Record):
     sealing: PublicKey
     nonce: Hash
     max_model_bytes: U32
+    max_state_bytes: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +90,7 @@ class LeaseRequest(Record):
 
 @dataclass(frozen=True, slots=True)
 class LeaseGrant(Record):
-    """Pool: train these. `deadline` is Unix time in milliseconds."""
+    """Pool: train these, some of them from a state on. `deadline` is Unix time in milliseconds."""
 
     slot: U8
     lease: U64
@@ -82,6 +98,7 @@ class LeaseGrant(Record):
     task: Hash
     genotypes: Genotypes
     deadline: U64
+    resumes: Annotated[tuple[Resume, ...], Size(0, MOST_RESUMES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +211,7 @@ LIMITS: dict[type[Record], Limit] = {
     Welcome: Limit(SMALL, 1, 1),
     Announce: Limit(SMALL, 10, 20),
     LeaseRequest: Limit(128 << 10, 16, 256),
-    LeaseGrant: Limit(128 << 10, 100, 100),
+    LeaseGrant: Limit(256 << 10, 100, 100),
     LeaseDenied: Limit(4 * SMALL, 100, 100),
     Progress: Limit(SMALL, 64, 512),
     LeaseLost: Limit(SMALL, 100, 100),
@@ -206,6 +223,12 @@ LIMITS: dict[type[Record], Limit] = {
     SignedHead: Limit(SMALL, 100, 100),
     StandingRequest: Limit(SMALL, 1, 8),
     Standing: Limit(SMALL, 100, 100),
+    SealedState: Limit(PART + MORE + SMALL, 4, 64),
+    StateTaken: Limit(SMALL, 100, 100),
+    StateRejected: Limit(4 * SMALL, 100, 100),
+    StateRequest: Limit(SMALL, 4, 64),
+    StateGrant: Limit(PART + MORE + SMALL, 100, 100),
+    StateDenied: Limit(4 * SMALL, 100, 100),
 }
 TYPES: tuple[type[Record], ...] = tuple(LIMITS)
 

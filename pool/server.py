@@ -26,6 +26,7 @@ from pool.pool import Accepted, Pool
 from pool.records import SignedShare, milliseconds
 from pool.sealing import SealingKey
 from pool.session import Bucket, Session
+from pool.states import StateDesk, StateFiles
 from pool.work import Work
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ PATH = "/pool/v1/ws"
 HEARTBEAT_SECONDS = 60.0
 TICK_SECONDS = 1.0
 STANDING_SECONDS = 5.0
+SWEEP_SECONDS = 60.0
 CONNECTIONS = 16384
 HANDSHAKES = Limit(size=0, rate=2.0, burst=128)
 """Connections that one host may open."""
@@ -73,7 +75,10 @@ class BestScores:
 
 
 class PoolServer:
-    """Serves `pool` to members. `evaluate` and `train` run elsewhere, each one call at a time."""
+    """Serves `pool` to members. `evaluate` and `train` run elsewhere, each one call at a time.
+
+    Without `states` trainings are not handed on from one member to another.
+    """
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class PoolServer:
         connections: int = CONNECTIONS,
         connections_per_host: int = 64,
         handshakes_per_host: Limit = HANDSHAKES,
+        states: StateFiles | None = None,
     ) -> None:
         self.pool = pool
         self.clock = clock
@@ -103,6 +109,7 @@ class PoolServer:
         self._handshakes_per_host = handshakes_per_host
         self._handshakes: dict[str, Bucket] = {}
         self._commits = GroupCommit(pool)
+        self.states = StateDesk(pool, states, self.commit, clock) if states is not None else None
         self._best = BestScores()
         self._standings: dict[bytes, Standing] = {}
         self._standings_until = 0.0
@@ -123,6 +130,8 @@ class PoolServer:
         self._spawn(self._watch())
         self._spawn(self._replay())
         self._spawn(self._batches.run())
+        if self.states is not None:
+            self._spawn(self._sweep(self.states))
 
     async def stop(self) -> None:
         """Close all connections. The pool's state is durable at any time, so there is nothing to save."""
@@ -224,6 +233,15 @@ class PoolServer:
                 continue
             for lease in expired:
                 log.info("lease %d of %s is late; another member trains it too", lease.id, lease.member.hex()[:12])
+
+    async def _sweep(self, states: StateDesk) -> None:
+        """Remove states that nobody wants any more, those too that a kill left behind."""
+        while True:
+            try:
+                await states.sweep()
+            except OSError as error:
+                log.warning("states of trainings could not be removed: %s", error)
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def _replay(self) -> None:
         """Train again what is disputed, one at a time, and act on the outcome."""

@@ -21,8 +21,8 @@ from aiohttp import WSMsgType, web
 from chain.encoding import Record
 from chain.errors import BadEncoding, Invalid
 from chain.keys import PrivateKey, verify
-from pool import messages
-from pool.errors import NoLease, ShareRefused, Unavailable
+from pool import messages, resumption
+from pool.errors import NoLease, ShareRefused, StateRefused, Unavailable
 from pool.heads import SignedHead
 from pool.messages import (
     Announce,
@@ -45,10 +45,26 @@ from pool.messages import (
 )
 from pool.pool import Accepted, Pool
 from pool.records import SignedShare, WorkRecord, milliseconds
-from pool.sealing import BadSeal, SealingKey
+from pool.sealing import BadSeal, SealingKey, seal
+from pool.state_messages import (
+    Resume,
+    SealedState,
+    StateDenied,
+    StateGrant,
+    StatePart,
+    StateRejected,
+    StateRequest,
+    StateTaken,
+    grant_info,
+    request_digest,
+    state_info,
+)
+from pool.states import StateDesk
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
+Info = Callable[[Hello, bytes, bytes, int], bytes]
 HANDSHAKE_SECONDS = 10.0
 SEND_SECONDS = 30.0
 PENDING_SHARES = 4
@@ -80,6 +96,11 @@ class Evaluator(Protocol):
 
     def standing(self, member: bytes) -> Standing:
         """Where a member stands, as of a few seconds ago."""
+        ...
+
+    @property
+    def states(self) -> StateDesk | None:
+        """Takes states of trainings in and hands them out; None where the pool does not."""
         ...
 
     async def judge(self, signed: SignedShare, model: bytes) -> Accepted:
@@ -150,6 +171,8 @@ class Session:
         finally:
             for task in self._shares:
                 task.cancel()
+            if self._server.states is not None:
+                self._server.states.leave(self)
 
     async def announce(self) -> None:
         """Tell the member what the work is now."""
@@ -185,8 +208,9 @@ class Session:
     async def _handshake(self) -> None:
         pool, key, now = self._server.pool, self._server.key, self._server.clock()
         network, most = pool.settings.network, pool.settings.max_model_bytes
+        states = pool.settings.max_state_bytes if self._server.states is not None else 0
         sealing, drawn = self._server.sealing.public, secrets.token_bytes(32)
-        self._hello = hello = Hello(messages.VERSION, network, key.public, sealing, drawn, most)
+        self._hello = hello = Hello(messages.VERSION, network, key.public, sealing, drawn, most, states)
         await self.send(hello)
         join = await self._receive()
         if not isinstance(join, Join):
@@ -245,9 +269,13 @@ class Session:
             with contextlib.suppress(Unavailable):  # then the lease runs out by silence
                 await self._server.commit(lambda: pool.release(self.member, message.lease, message.genotype))
         elif isinstance(message, SealedUpload):
-            upload = await self._open(message)
+            upload = await self._open(message, ShareUpload, messages.upload_info)
             if upload is not None:
                 await self._take_share(upload)
+        elif isinstance(message, SealedState):
+            await self._take_state(message)
+        elif isinstance(message, StateRequest):
+            await self.send(await self._hand_state(message))
         elif isinstance(message, StandingRequest):
             await self.send(self._server.standing(self.member))
         else:
@@ -267,16 +295,46 @@ class Session:
         if work is None:
             return LeaseDenied(request.slot, "no_work", "there is no search open now", 5000)
         deadline = milliseconds(lease.deadline)
-        return LeaseGrant(request.slot, lease.id, work.epoch, work.task, lease.genotypes, deadline)
+        found = resumption.offers(pool, self.member, lease.id) if self._server.states is not None else []
+        offers = [(offer.signed.checkpoint, offer.own) for offer in found[: messages.MOST_RESUMES]]
+        resumes = tuple(Resume(made.genotype, made.leaves, made.state_bytes, own) for made, own in offers)
+        return LeaseGrant(request.slot, lease.id, work.epoch, work.task, lease.genotypes, deadline, resumes)
 
-    async def _open(self, message: SealedUpload) -> ShareUpload | None:
+    async def _take_state(self, message: SealedState) -> None:
+        desk, part = self._server.states, await self._open(message, StatePart, state_info)
+        if part is None:
+            return
+        id = part.signed.checkpoint.id
+        try:
+            if desk is None:
+                raise StateRefused("this pool takes no states", "not_taken")
+            have, kept = await desk.take(self, self._key, part)
+        except StateRefused as error:
+            await self.send(StateRejected(id, error.code, str(error)[:500]))
+        else:
+            await self.send(StateTaken(id, have, kept))
+
+    async def _hand_state(self, request: StateRequest) -> Record:
+        desk, hello, lease, genotype = self._server.states, self._hello, request.lease, request.genotype
+        try:
+            if desk is None or hello is None:
+                raise StateRefused("this pool hands out no states", "not_taken")
+            claim = request_digest(hello, self._key, self._nonce, lease, genotype, request.key)
+            verify(self._key, request.signature, claim)
+            data = await desk.hand(self.member, lease, genotype, request.offset)
+            info = grant_info(hello, self._key, self._nonce, lease, genotype, request.offset)
+            return StateGrant(lease, genotype, request.offset, seal(data, request.key, info))
+        except Invalid as error:
+            return StateDenied(lease, genotype, error.code, str(error)[:500])
+
+    async def _open(self, message: SealedUpload | SealedState, kind: type[R], info_of: Info) -> R | None:
         """What was sealed; None where it is not for this place in this connection, which counts as a breach."""
         if self._hello is None or message.number <= self._uploads:
             await self._fault("replayed", f"upload {message.number} after upload {self._uploads}")
             return None
-        info = messages.upload_info(self._hello, self._key, self._nonce, message.number)
+        info = info_of(self._hello, self._key, self._nonce, message.number)
         try:
-            upload = ShareUpload.decode(self._server.sealing.open(message.sealed, info), len(message.sealed))
+            upload = kind.decode(self._server.sealing.open(message.sealed, info), len(message.sealed))
         except (BadSeal, BadEncoding) as error:
             await self._fault(error.code, str(error))
             return None

@@ -55,6 +55,11 @@ def register(subparsers: Subparsers) -> None:
         help="where to train: on this machine, or on a Ray cluster of your own (default: %(default)s)",
     )  # fmt: skip
     add("--address", metavar="HOST:PORT", help="the Ray cluster (default: the one that this machine is a part of)")
+    add(
+        "--state-seconds", type=_seconds, default=300.0, metavar="S",
+        help="keep the state of a training that lasts longer with the pool every so many seconds, so that another "
+        "member, or this one after a restart, can go on from there; 0: never (default: %(default)g)",
+    )  # fmt: skip
     add("--no-screen", action="store_true", help="log lines instead of the live screen, on a terminal too")
     parser.set_defaults(run=run)
 
@@ -84,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         _log_to(arguments.data)
     configure_logging(arguments.verbose)
     executor = make_executor(arguments.executor, arguments.address or AUTO, arguments.slots, arguments.device)
-    return asyncio.run(run_member(arguments.pool, key, arguments.data, executor, screen))
+    seconds = arguments.state_seconds or None
+    return asyncio.run(run_member(arguments.pool, key, arguments.data, executor, screen, seconds))
 
 
 def _slots(text: str) -> int | None:
@@ -93,6 +99,16 @@ def _slots(text: str) -> int | None:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_SLOTS:
         raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_SLOTS}, or auto, not {text}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value != 0 and not 1 <= value <= 1e6:  # neither is anything else that is no number
+        raise argparse.ArgumentTypeError(f"0, or from 1 to 1000000 seconds, not {text}")
+    return value
 
 
 def _log_to(data: Path) -> None:

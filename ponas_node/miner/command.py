@@ -17,7 +17,7 @@ from ponas_node.miner.cluster import RayExecutor
 from ponas_node.miner.executor import Executor, NoExecutor
 from ponas_node.miner.folder import DataInUse
 from ponas_node.miner.local import LocalExecutor
-from ponas_node.miner.member import PoolMember
+from ponas_node.miner.member import STATE_SECONDS, PoolMember
 from ponas_node.miner.screen import render
 from ponas_node.miner.state import MinerState
 
@@ -31,11 +31,18 @@ def make_executor(kind: str, address: str, slots: int | None, device: str) -> Ex
     return RayExecutor(address, slots, device) if kind == "ray" else LocalExecutor(slots, device)
 
 
-async def run_member(urls: Sequence[str], key: PrivateKey, data: Path, executor: Executor, screen: bool = False) -> int:
+async def run_member(
+    urls: Sequence[str],
+    key: PrivateKey,
+    data: Path,
+    executor: Executor,
+    screen: bool = False,
+    state_seconds: float | None = STATE_SECONDS,
+) -> int:
     """`ponas mine --pool`: mine until SIGINT, SIGTERM or SIGHUP. Answers the exit code."""
     state = MinerState(watched=screen)
     try:
-        member = PoolMember(urls[0], key, data, executor, state, fallbacks=urls[1:])
+        member = PoolMember(urls[0], key, data, executor, state, fallbacks=urls[1:], state_seconds=state_seconds)
     except DataInUse as error:
         log.error("%s", error)
         return 1

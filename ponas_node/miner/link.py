@@ -15,8 +15,17 @@ from chain.errors import BadEncoding, BadSignature
 from chain.keys import PrivateKey, address_of, verify
 from pool import messages
 from pool.messages import LARGEST_MODEL, Hello, Join, Problem, SealedUpload, ShareUpload, Welcome
-from pool.sealing import BadSeal, seal
+from pool.sealing import BadSeal, SealingKey, seal
 from pool.server import PATH
+from pool.state_messages import (
+    SealedState,
+    StateGrant,
+    StatePart,
+    StateRequest,
+    grant_info,
+    request_digest,
+    state_info,
+)
 
 AGENT = "ponas-node"
 HANDSHAKE_SECONDS = 15.0
@@ -45,7 +54,7 @@ class PoolLink:
         self.hello = hello
         self.silence = silence
         self._socket = socket
-        self._member, self._nonce = key.public, nonce
+        self._key, self._nonce = key, nonce
         self._uploads = 0
 
     @property
@@ -102,12 +111,31 @@ class PoolLink:
     async def upload(self, upload: ShareUpload) -> None:
         """Send a share, sealed to the pool for this place in this connection. Raises LinkError."""
         self._uploads += 1
-        info = messages.upload_info(self.hello, self._member, self._nonce, self._uploads)
+        info = messages.upload_info(self.hello, self._key.public, self._nonce, self._uploads)
         try:
             sealed = seal(upload.encode(), self.hello.sealing, info)
         except BadSeal as error:
             raise LinkError(f"the pool's key is of no use: {error}") from error
         await self.send(SealedUpload(self._uploads, sealed))
+
+    def seal_state(self, part: StatePart) -> SealedState:
+        """A part of a state, sealed to the pool for this place in this connection. Raises LinkError."""
+        self._uploads += 1
+        info = state_info(self.hello, self._key.public, self._nonce, self._uploads)
+        try:
+            return SealedState(self._uploads, seal(part.encode(), self.hello.sealing, info))
+        except BadSeal as error:
+            raise LinkError(f"the pool's key is of no use: {error}") from error
+
+    def state_request(self, lease: int, genotype: bytes, offset: int, key: bytes) -> StateRequest:
+        """To have a part of a state sealed to `key`."""
+        claim = request_digest(self.hello, self._key.public, self._nonce, lease, genotype, key)
+        return StateRequest(lease, genotype, offset, key, self._key.sign(claim))
+
+    def open_state(self, grant: StateGrant, key: SealingKey) -> bytes:
+        """The part that the pool sent. Raises BadSeal."""
+        where = grant.lease, grant.genotype, grant.offset
+        return key.open(grant.sealed, grant_info(self.hello, self._key.public, self._nonce, *where))
 
     async def receive(self) -> AsyncIterator[Record]:
         """Messages until the connection ends. Raises LinkError for what is no message."""

@@ -15,12 +15,14 @@ from chain.keys import PrivateKey, address_text
 from consensus.spaces import UnknownSpace, get_space
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.miner.choice import PoolChoice
+from ponas_node.miner.courier import Courier, NoState
 from ponas_node.miner.delivery import ANSWER_SECONDS, RETRY_SECONDS, Delivery
-from ponas_node.miner.executor import Executor, Trained, TrainingFailed
+from ponas_node.miner.executor import Checkpoint, Executor, Keeping, Trained, TrainingFailed
 from ponas_node.miner.folder import lock, worker_name
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
 from ponas_node.miner.receipts import Receipts
 from ponas_node.miner.state import MinerState
+from pool import records
 from pool.heads import SignedHead
 from pool.messages import (
     Announce,
@@ -37,18 +39,22 @@ from pool.messages import (
     Standing,
     StandingRequest,
 )
-from pool.records import Share, sign_share
+from pool.records import Share, sign_checkpoint, sign_share
+from pool.state_messages import StateDenied, StateGrant, StateRejected, StateTaken
 from pool.work import Work
 
 RETURN_SECONDS = 60.0
 """How often a miner that is with another pool looks whether the first one answers again."""
 STANDING_SECONDS = 10.0
+STATE_SECONDS = 300.0
+"""A training keeps its state with the pool at the end of a segment, at most so often."""
 
 
 class PoolMember:
     """See the module. `data` holds what must survive: the dataset, this machine's name, unacknowledged shares.
 
-    Where the pool at `url` does not answer, those in `fallbacks` have their turn, until the first is back.
+    Where the pool at `url` does not answer, those in `fallbacks` have their turn, until the first is back. A training
+    that lasts longer keeps its state with the pool every `state_seconds`; None: never.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class PoolMember:
         state: MinerState | None = None,
         backoff: tuple[float, float] = (1.0, 60.0),
         fallbacks: Sequence[str] = (),
+        state_seconds: float | None = STATE_SECONDS,
     ) -> None:
         """Raises DataInUse where another miner runs in `data`."""
         self._lock = lock(data)
@@ -69,6 +76,8 @@ class PoolMember:
         self._worker = worker_name(data)
         self._artifacts = ArtifactStore(data / "artifacts")
         self._delivery = Delivery(data / "outbox", self.state, self._acknowledged)
+        self._courier = Courier(self.state.say)
+        self._state_seconds = state_seconds
         self._promises = data / "receipts"
         self._receipts: Receipts | None = None
         self._backoff = backoff
@@ -133,7 +142,7 @@ class PoolMember:
         self.state.pool = address_text(link.pool)
         self.state.connect(True)
         self.state.say(f"connected to the pool {self.state.pool} at {link.url}")
-        parts = [self._delivery.run(link), self._send_progress(link)]
+        parts = [self._delivery.run(link), self._send_progress(link), self._courier.run(link)]
         if self._choice.away:
             parts.append(self._look_back(http, link))
         if self.state.watched:
@@ -174,6 +183,7 @@ class PoolMember:
                 future.set_exception(LinkError("the connection was lost"))
         self._leases.clear()
         self._delivery.disconnected()
+        self._courier.disconnected()
 
     def _take(self, message: Record) -> None:
         if isinstance(message, Announce):
@@ -190,6 +200,8 @@ class PoolMember:
                 self.state.say(f"do not trust this pool: {wrong}; run `ponas pool check`", warn=True)
         elif isinstance(message, Standing):
             self.state.stand(message)
+        elif isinstance(message, StateTaken | StateRejected | StateGrant | StateDenied):
+            self._courier.take(message)
         elif isinstance(message, Problem):
             self.state.trouble = f"{message.reason} ({message.code})"
             self.state.say(f"the pool says: {self.state.trouble}", warn=True)
@@ -263,14 +275,14 @@ class PoolMember:
         """Train what the lease holds; False where an architecture failed. `link` is the connection that it came by."""
         if (lease.epoch, lease.task) != (work.epoch, work.task):
             return True  # the work changed while the pool answered
-        for number, genotype in enumerate(lease.genotypes):
+        for genotype in lease.genotypes:
             here = self._pool == link.pool and self._work is not None and self._work.id == work.id
             if lease.lease in self._lost or not here:
                 return True
             if genotype in self._delivery.box(link.pool).genotypes(work.epoch, work.task):
                 continue
             try:
-                trained = await self._train(slot, work, lease.lease, number * work.spec.steps, genotype)
+                trained = await self._train(slot, link, work, lease, genotype)
             except TrainingFailed as error:
                 self.state.say(f"training failed: {error}", warn=True)
                 if self._link is not None:
@@ -282,24 +294,60 @@ class PoolMember:
             self._keep_share(link, work, lease.lease, genotype, trained)
         return True
 
-    async def _train(self, slot: int, work: Work, lease: int, before: int, genotype: bytes) -> Trained | None:
-        """The trained architecture; None where the work ended meanwhile."""
-        spec = work.spec
+    async def _train(self, slot: int, link: PoolLink, work: Work, lease: LeaseGrant, genotype: bytes) -> Trained | None:
+        """The trained architecture; None where the work ended meanwhile. It goes on from a state where it may."""
+        spec, before = work.spec, lease.genotypes.index(genotype) * work.spec.steps
         self.state.training(slot, get_space(spec.space).text(genotype), genotype, spec.steps)
 
         def on_progress(step: int) -> None:
-            self._steps[slot] = Progress(slot, lease, before + step)
+            self._steps[slot] = Progress(slot, lease.lease, before + step)
             self.state.stepped(slot, step)
 
-        changed = asyncio.create_task(self._changed.wait())
-        train = asyncio.create_task(self._executor.train(spec, genotype, work.seed, self._artifacts.root, on_progress))
+        async def train() -> Trained:
+            keeping = await self._keeping(slot, link, work, lease, genotype)
+            what = spec, genotype, work.seed, self._artifacts.root, on_progress
+            try:
+                return await self._executor.train(*what, keeping)
+            except TrainingFailed as error:
+                if keeping.start is None:
+                    raise
+                self.state.say(f"a state is of no use, the training begins anew: {error}", warn=True)
+                return await self._executor.train(*what)
+            finally:
+                self._courier.forget(slot)
+
+        changed, running = asyncio.create_task(self._changed.wait()), asyncio.create_task(train())
         try:
-            await asyncio.wait({changed, train}, return_when=asyncio.FIRST_COMPLETED)
-            return await train if train.done() else None
+            await asyncio.wait({changed, running}, return_when=asyncio.FIRST_COMPLETED)
+            return await running if running.done() else None
         finally:
             changed.cancel()
-            train.cancel()
-            await asyncio.gather(changed, train, return_exceptions=True)
+            running.cancel()
+            await asyncio.gather(changed, running, return_exceptions=True)
+
+    async def _keeping(self, slot: int, link: PoolLink, work: Work, lease: LeaseGrant, genotype: bytes) -> Keeping:
+        """Where a training begins, and what the pool gets of it on the way."""
+        start, resume = None, next((found for found in lease.resumes if found.genotype == genotype), None)
+        if resume is not None and resume.state_bytes <= link.hello.max_state_bytes:
+            try:
+                start = await self._courier.fetch(link, lease.lease, resume)
+                self.state.say(f"going on from segment {len(resume.leaves) - 1} of {work.spec.segments}")
+            except (NoState, LinkError) as error:
+                self.state.say(f"the training begins anew: {error}", warn=True)
+            if not resume.own:
+                return Keeping(start)  # the pool hands a training on once only
+
+        def take(made: Checkpoint) -> None:
+            if len(made.state) > link.hello.max_state_bytes:
+                return
+            checkpoint = records.Checkpoint(
+                link.hello.network, work.epoch, work.task, lease.lease, genotype, made.leaves, len(made.state),
+                self._key.public,
+            )  # fmt: skip
+            self._courier.send(slot, link.pool, sign_checkpoint(checkpoint, self._key), made.state)
+
+        seconds = self._state_seconds if link.hello.max_state_bytes else None
+        return Keeping(start, seconds, take if seconds is not None else None)
 
     def _keep_share(self, link: PoolLink, work: Work, lease: int, genotype: bytes, trained: Trained) -> None:
         share = Share(

@@ -13,7 +13,8 @@ from aiohttp import web
 from chain.artifact import artifact_id
 from chain.hashing import digest
 from ponas_node.artifacts import ArtifactStore
-from ponas_node.miner.executor import Trained, TrainingFailed
+from ponas_node.miner.executor import WHOLE, Trained, TrainingFailed
+from ponas_node.state_files import StateFolder
 from pool.pool import Pool
 from pool.server import PoolServer
 from tests.pool.kit import SAMPLES, key, model_of
@@ -43,7 +44,7 @@ class FakeExecutor:
     async def start(self):
         return self.slots
 
-    async def train(self, spec, genotype, seed, artifacts, on_progress=None):
+    async def train(self, spec, genotype, seed, artifacts, on_progress=None, keeping=WHOLE):
         if not (artifacts / spec.dataset.hex()).is_file():
             raise TrainingFailed("no dataset")
         for step in range(1, 5):
@@ -81,7 +82,10 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self, work) -> None:
-        self.server = PoolServer(self.pool, self._evaluate_all, self._replay, self.artifacts.put, time.time, self.key)
+        states = StateFolder(self.artifacts.root.with_name("states"))
+        self.server = PoolServer(
+            self.pool, self._evaluate_all, self._replay, self.artifacts.put, time.time, self.key, states=states
+        )
         app = web.Application()
         app.add_routes([*self.server.routes(), web.get("/v1/artifacts/{id}", self._artifact)])
         self._runner = web.AppRunner(app, access_log=None)

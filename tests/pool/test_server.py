@@ -10,6 +10,7 @@ import pytest
 
 from chain.artifact import artifact_id
 from chain.hashing import digest
+from ponas_node.miner.executor import WHOLE
 from ponas_node.miner.folder import DataInUse
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
 from ponas_node.miner.member import PoolMember
@@ -312,7 +313,7 @@ async def test_a_member_that_forges_trainings_is_caught_by_a_double_lease_and_ba
     class Forger(FakeExecutor):
         """Hands in models that score what it claims, and that no training gives."""
 
-        async def train(self, spec, genotype, seed, artifacts, on_progress=None):
+        async def train(self, spec, genotype, seed, artifacts, on_progress=None, keeping=WHOLE):
             done = await super().train(spec, genotype, seed, artifacts, on_progress)
             model = done.model + b"!"
             leaves = (*done.leaves[:-2], digest("forged", genotype), artifact_id(model))

@@ -1,0 +1,129 @@
+"""Carries states of trainings between a miner and its pool, part by part: its own there, others' here to go on from."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+from chain.encoding import Record
+from ponas_node.miner.executor import Checkpoint
+from ponas_node.miner.link import LinkError, PoolLink
+from pool.records import SignedCheckpoint
+from pool.sealing import BadSeal, SealingKey
+from pool.state_messages import (
+    PART,
+    Resume,
+    StateDenied,
+    StateGrant,
+    StatePart,
+    StateRejected,
+    StateTaken,
+)
+
+PART_SECONDS = 0.25
+"""Between two parts: the pool takes no more of them from a connection."""
+ANSWER_SECONDS = 30.0
+
+
+class NoState(Exception):
+    """There is nothing to go on from; the message says why."""
+
+
+class Courier:
+    """Of every slot the latest state goes to the pool; one at a time, as fast as the pool takes it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._waiting: dict[int, tuple[bytes, SignedCheckpoint, bytes]] = {}  # by slot: pool, statement, state
+        self._filled = asyncio.Event()
+        self._answers: dict[tuple[object, ...], asyncio.Future[Record]] = {}
+
+    def send(self, slot: int, pool: bytes, signed: SignedCheckpoint, state: bytes) -> None:
+        """Keep a state with `pool`, in place of an earlier one of the slot that has not gone yet."""
+        self._waiting[slot] = pool, signed, state
+        self._filled.set()
+
+    def forget(self, slot: int) -> None:
+        """The slot's training is over."""
+        self._waiting.pop(slot, None)
+
+    def take(self, message: Record) -> None:
+        """The pool answered."""
+        if isinstance(message, StateTaken | StateRejected):
+            key: tuple[object, ...] = (message.checkpoint,)
+        elif isinstance(message, StateGrant | StateDenied):
+            key = message.lease, message.genotype
+        else:
+            return
+        future = self._answers.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def disconnected(self) -> None:
+        """Nothing will be answered any more."""
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(LinkError("the connection was lost"))
+        self._answers.clear()
+
+    async def run(self, link: PoolLink) -> None:
+        """Send what waits for this pool, for as long as the connection lasts."""
+        while True:
+            slot = next((slot for slot, (pool, _, _) in self._waiting.items() if pool == link.pool), None)
+            if slot is None:
+                self._filled.clear()
+                await self._filled.wait()
+                continue
+            _, signed, state = self._waiting[slot]
+            try:
+                refused = await self._upload(link, signed, state)
+            except (LinkError, TimeoutError):
+                await link.close()  # what waits goes out again on the next connection
+                return
+            if refused is not None:
+                self._say(f"the pool does not keep a state: {refused.reason} ({refused.code})")
+            if self._waiting.get(slot, (b"", None, b""))[1] is signed:
+                del self._waiting[slot]
+
+    async def fetch(self, link: PoolLink, lease: int, resume: Resume) -> Checkpoint:
+        """The state that a lease may go on from. Raises NoState, LinkError."""
+        key, state = SealingKey.generate(), bytearray()
+        while len(state) < resume.state_bytes:
+            request = link.state_request(lease, resume.genotype, len(state), key.public)
+            try:
+                answer = await self._ask(link, request, (lease, resume.genotype))
+            except TimeoutError as error:
+                raise NoState("the pool does not answer") from error
+            if isinstance(answer, StateDenied):
+                raise NoState(f"{answer.reason} ({answer.code})")
+            if not isinstance(answer, StateGrant) or answer.offset != len(state):
+                raise NoState("the pool sent another part than was asked for")
+            try:
+                part = link.open_state(answer, key)
+            except BadSeal as error:
+                raise NoState(str(error)) from error
+            if not part:
+                raise NoState("the pool sent an empty part")
+            state += part
+            await asyncio.sleep(PART_SECONDS)
+        if len(state) != resume.state_bytes or hashlib.sha256(state).digest() != resume.leaves[-1]:
+            raise NoState("the state is not that of the last leaf")
+        return Checkpoint(resume.leaves, bytes(state))
+
+    async def _upload(self, link: PoolLink, signed: SignedCheckpoint, state: bytes) -> StateRejected | None:
+        """Send a state. Answers why the pool does not keep it, None where it does. Raises LinkError, TimeoutError."""
+        for offset in range(0, len(state), PART):
+            message = link.seal_state(StatePart(signed, offset, state[offset : offset + PART]))
+            answer = await self._ask(link, message, (signed.checkpoint.id,))
+            if isinstance(answer, StateRejected):
+                return answer
+            await asyncio.sleep(PART_SECONDS)
+        return None
+
+    async def _ask(self, link: PoolLink, message: Record, key: tuple[object, ...]) -> Record:
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        self._answers[key] = future
+        await link.send(message)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await future

@@ -109,7 +109,7 @@ class PoolServer:
         self._handshakes_per_host = handshakes_per_host
         self._handshakes: dict[str, Bucket] = {}
         self._commits = GroupCommit(pool)
-        self.states = StateDesk(pool, states, self.commit, clock) if states is not None else None
+        self.states = StateDesk(pool, states, self.commit, clock)
         self._best = BestScores()
         self._standings: dict[bytes, Standing] = {}
         self._standings_until = 0.0
@@ -130,8 +130,7 @@ class PoolServer:
         self._spawn(self._watch())
         self._spawn(self._replay())
         self._spawn(self._batches.run())
-        if self.states is not None:
-            self._spawn(self._sweep(self.states))
+        self._spawn(self._sweep())
 
     async def stop(self) -> None:
         """Close all connections. The pool's state is durable at any time, so there is nothing to save."""
@@ -234,11 +233,11 @@ class PoolServer:
             for lease in expired:
                 log.info("lease %d of %s is late; another member trains it too", lease.id, lease.member.hex()[:12])
 
-    async def _sweep(self, states: StateDesk) -> None:
+    async def _sweep(self) -> None:
         """Remove states that nobody wants any more, those too that a kill left behind."""
         while True:
             try:
-                await states.sweep()
+                await self.states.sweep()
             except OSError as error:
                 log.warning("states of trainings could not be removed: %s", error)
             await asyncio.sleep(SWEEP_SECONDS)

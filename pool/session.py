@@ -21,8 +21,8 @@ from aiohttp import WSMsgType, web
 from chain.encoding import Record
 from chain.errors import BadEncoding, Invalid
 from chain.keys import PrivateKey, verify
-from pool import messages, resumption
-from pool.errors import NoLease, ShareRefused, StateRefused, Unavailable
+from pool import messages
+from pool.errors import NoLease, ShareRefused, Unavailable
 from pool.heads import SignedHead
 from pool.messages import (
     Announce,
@@ -45,18 +45,11 @@ from pool.messages import (
 )
 from pool.pool import Accepted, Pool
 from pool.records import SignedShare, WorkRecord, milliseconds
-from pool.sealing import BadSeal, SealingKey, seal
+from pool.sealing import BadSeal, SealingKey
 from pool.state_messages import (
-    Resume,
     SealedState,
-    StateDenied,
-    StateGrant,
     StatePart,
-    StateRejected,
     StateRequest,
-    StateTaken,
-    grant_info,
-    request_digest,
     state_info,
 )
 from pool.states import StateDesk
@@ -85,6 +78,7 @@ class Evaluator(Protocol):
     key: PrivateKey
     sealing: SealingKey
     clock: Callable[[], float]
+    states: StateDesk
 
     def head(self) -> SignedHead:
         """The ledger as it is, signed."""
@@ -96,11 +90,6 @@ class Evaluator(Protocol):
 
     def standing(self, member: bytes) -> Standing:
         """Where a member stands, as of a few seconds ago."""
-        ...
-
-    @property
-    def states(self) -> StateDesk | None:
-        """Takes states of trainings in and hands them out; None where the pool does not."""
         ...
 
     async def judge(self, signed: SignedShare, model: bytes) -> Accepted:
@@ -171,8 +160,7 @@ class Session:
         finally:
             for task in self._shares:
                 task.cancel()
-            if self._server.states is not None:
-                self._server.states.leave(self)
+            self._server.states.leave(self)
 
     async def announce(self) -> None:
         """Tell the member what the work is now."""
@@ -208,9 +196,10 @@ class Session:
     async def _handshake(self) -> None:
         pool, key, now = self._server.pool, self._server.key, self._server.clock()
         network, most = pool.settings.network, pool.settings.max_model_bytes
-        states = pool.settings.max_state_bytes if self._server.states is not None else 0
         sealing, drawn = self._server.sealing.public, secrets.token_bytes(32)
-        self._hello = hello = Hello(messages.VERSION, network, key.public, sealing, drawn, most, states)
+        self._hello = hello = Hello(
+            messages.VERSION, network, key.public, sealing, drawn, most, self._server.states.most
+        )
         await self.send(hello)
         join = await self._receive()
         if not isinstance(join, Join):
@@ -273,9 +262,11 @@ class Session:
             if upload is not None:
                 await self._take_share(upload)
         elif isinstance(message, SealedState):
-            await self._take_state(message)
-        elif isinstance(message, StateRequest):
-            await self.send(await self._hand_state(message))
+            part = await self._open(message, StatePart, state_info)
+            if part is not None:
+                await self.send(await self._server.states.take(self, self._key, part))
+        elif isinstance(message, StateRequest) and self._hello is not None:
+            await self.send(await self._server.states.hand(self._hello, self._key, self._nonce, message))
         elif isinstance(message, StandingRequest):
             await self.send(self._server.standing(self.member))
         else:
@@ -295,37 +286,8 @@ class Session:
         if work is None:
             return LeaseDenied(request.slot, "no_work", "there is no search open now", 5000)
         deadline = milliseconds(lease.deadline)
-        found = resumption.offers(pool, self.member, lease.id) if self._server.states is not None else []
-        offers = [(offer.signed.checkpoint, offer.own) for offer in found[: messages.MOST_RESUMES]]
-        resumes = tuple(Resume(made.genotype, made.leaves, made.state_bytes, own) for made, own in offers)
+        resumes = self._server.states.offers(self.member, lease.id)
         return LeaseGrant(request.slot, lease.id, work.epoch, work.task, lease.genotypes, deadline, resumes)
-
-    async def _take_state(self, message: SealedState) -> None:
-        desk, part = self._server.states, await self._open(message, StatePart, state_info)
-        if part is None:
-            return
-        id = part.signed.checkpoint.id
-        try:
-            if desk is None:
-                raise StateRefused("this pool takes no states", "not_taken")
-            have, kept = await desk.take(self, self._key, part)
-        except StateRefused as error:
-            await self.send(StateRejected(id, error.code, str(error)[:500]))
-        else:
-            await self.send(StateTaken(id, have, kept))
-
-    async def _hand_state(self, request: StateRequest) -> Record:
-        desk, hello, lease, genotype = self._server.states, self._hello, request.lease, request.genotype
-        try:
-            if desk is None or hello is None:
-                raise StateRefused("this pool hands out no states", "not_taken")
-            claim = request_digest(hello, self._key, self._nonce, lease, genotype, request.key)
-            verify(self._key, request.signature, claim)
-            data = await desk.hand(self.member, lease, genotype, request.offset)
-            info = grant_info(hello, self._key, self._nonce, lease, genotype, request.offset)
-            return StateGrant(lease, genotype, request.offset, seal(data, request.key, info))
-        except Invalid as error:
-            return StateDenied(lease, genotype, error.code, str(error)[:500])
 
     async def _open(self, message: SealedUpload | SealedState, kind: type[R], info_of: Info) -> R | None:
         """What was sealed; None where it is not for this place in this connection, which counts as a breach."""

@@ -7,9 +7,12 @@ import hashlib
 from collections.abc import Callable
 
 from chain.encoding import Record
-from ponas_node.miner.executor import Checkpoint
+from chain.keys import PrivateKey
+from ponas_node.miner.executor import Checkpoint, Keeping
 from ponas_node.miner.link import LinkError, PoolLink
-from pool.records import SignedCheckpoint
+from pool import records
+from pool.messages import LeaseGrant
+from pool.records import SignedCheckpoint, sign_checkpoint
 from pool.sealing import BadSeal, SealingKey
 from pool.state_messages import (
     PART,
@@ -20,6 +23,7 @@ from pool.state_messages import (
     StateRejected,
     StateTaken,
 )
+from pool.work import Work
 
 PART_SECONDS = 0.25
 """Between two parts: the pool takes no more of them from a connection."""
@@ -33,11 +37,35 @@ class NoState(Exception):
 class Courier:
     """Of every slot the latest state goes to the pool; one at a time, as fast as the pool takes it."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, key: PrivateKey, say: Callable[[str], None], seconds: float | None) -> None:
+        """A training is kept at most every `seconds`; None: never. `say` gets what the miner's owner should know."""
+        self._key, self._say, self._seconds = key, say, seconds
         self._waiting: dict[int, tuple[bytes, SignedCheckpoint, bytes]] = {}  # by slot: pool, statement, state
         self._filled = asyncio.Event()
         self._answers: dict[tuple[object, ...], asyncio.Future[Record]] = {}
+
+    async def keeping(self, slot: int, link: PoolLink, work: Work, lease: LeaseGrant, genotype: bytes) -> Keeping:
+        """Where the training of a slot begins, and what the pool gets of it on the way."""
+        start, resume = None, next((found for found in lease.resumes if found.genotype == genotype), None)
+        most = link.hello.max_state_bytes
+        if resume is not None and resume.state_bytes <= most:
+            try:
+                start = await self.fetch(link, lease.lease, resume)
+                self._say(f"going on from segment {len(resume.leaves) - 1} of {work.spec.segments}")
+            except (NoState, LinkError) as error:
+                self._say(f"the training begins anew: {error}")
+            if not resume.own:
+                return Keeping(start)  # the pool hands a training on once only
+
+        def take(made: Checkpoint) -> None:
+            if len(made.state) <= most:
+                checkpoint = records.Checkpoint(
+                    link.hello.network, work.epoch, work.task, lease.lease, genotype, made.leaves, len(made.state),
+                    self._key.public,
+                )  # fmt: skip
+                self.send(slot, link.pool, sign_checkpoint(checkpoint, self._key), made.state)
+
+        return Keeping(start, self._seconds, take if most and self._seconds is not None else None)
 
     def send(self, slot: int, pool: bytes, signed: SignedCheckpoint, state: bytes) -> None:
         """Keep a state with `pool`, in place of an earlier one of the slot that has not gone yet."""

@@ -15,14 +15,13 @@ from chain.keys import PrivateKey, address_text
 from consensus.spaces import UnknownSpace, get_space
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.miner.choice import PoolChoice
-from ponas_node.miner.courier import Courier, NoState
+from ponas_node.miner.courier import Courier
 from ponas_node.miner.delivery import ANSWER_SECONDS, RETRY_SECONDS, Delivery
-from ponas_node.miner.executor import Checkpoint, Executor, Keeping, Trained, TrainingFailed
+from ponas_node.miner.executor import Executor, Trained, TrainingFailed
 from ponas_node.miner.folder import lock, worker_name
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
 from ponas_node.miner.receipts import Receipts
 from ponas_node.miner.state import MinerState
-from pool import records
 from pool.heads import SignedHead
 from pool.messages import (
     Announce,
@@ -39,7 +38,7 @@ from pool.messages import (
     Standing,
     StandingRequest,
 )
-from pool.records import Share, sign_checkpoint, sign_share
+from pool.records import Share, sign_share
 from pool.state_messages import StateDenied, StateGrant, StateRejected, StateTaken
 from pool.work import Work
 
@@ -76,8 +75,7 @@ class PoolMember:
         self._worker = worker_name(data)
         self._artifacts = ArtifactStore(data / "artifacts")
         self._delivery = Delivery(data / "outbox", self.state, self._acknowledged)
-        self._courier = Courier(self.state.say)
-        self._state_seconds = state_seconds
+        self._courier = Courier(key, self.state.say, state_seconds)
         self._promises = data / "receipts"
         self._receipts: Receipts | None = None
         self._backoff = backoff
@@ -304,7 +302,7 @@ class PoolMember:
             self.state.stepped(slot, step)
 
         async def train() -> Trained:
-            keeping = await self._keeping(slot, link, work, lease, genotype)
+            keeping = await self._courier.keeping(slot, link, work, lease, genotype)
             what = spec, genotype, work.seed, self._artifacts.root, on_progress
             try:
                 return await self._executor.train(*what, keeping)
@@ -324,30 +322,6 @@ class PoolMember:
             changed.cancel()
             running.cancel()
             await asyncio.gather(changed, running, return_exceptions=True)
-
-    async def _keeping(self, slot: int, link: PoolLink, work: Work, lease: LeaseGrant, genotype: bytes) -> Keeping:
-        """Where a training begins, and what the pool gets of it on the way."""
-        start, resume = None, next((found for found in lease.resumes if found.genotype == genotype), None)
-        if resume is not None and resume.state_bytes <= link.hello.max_state_bytes:
-            try:
-                start = await self._courier.fetch(link, lease.lease, resume)
-                self.state.say(f"going on from segment {len(resume.leaves) - 1} of {work.spec.segments}")
-            except (NoState, LinkError) as error:
-                self.state.say(f"the training begins anew: {error}", warn=True)
-            if not resume.own:
-                return Keeping(start)  # the pool hands a training on once only
-
-        def take(made: Checkpoint) -> None:
-            if len(made.state) > link.hello.max_state_bytes:
-                return
-            checkpoint = records.Checkpoint(
-                link.hello.network, work.epoch, work.task, lease.lease, genotype, made.leaves, len(made.state),
-                self._key.public,
-            )  # fmt: skip
-            self._courier.send(slot, link.pool, sign_checkpoint(checkpoint, self._key), made.state)
-
-        seconds = self._state_seconds if link.hello.max_state_bytes else None
-        return Keeping(start, seconds, take if seconds is not None else None)
 
     def _keep_share(self, link: PoolLink, work: Work, lease: int, genotype: bytes, trained: Trained) -> None:
         share = Share(

@@ -117,7 +117,7 @@ async def test_a_member_dies_and_another_finishes_the_same_bits(tmp_path, monkey
     """Real trainings: the leaves are those of a training that nobody interrupted, and only the rest was trained."""
     monkeypatch.setattr("pool.server.TICK_SECONDS", 0.05)
     work = tiny_work()
-    work = dataclasses.replace(work, spec=dataclasses.replace(work.spec, steps=4000, segments=40))
+    work = dataclasses.replace(work, spec=dataclasses.replace(work.spec, steps=1000, segments=20))
 
     async def evaluate(work, genotype, model):
         return claimed[0].validation_correct
@@ -126,16 +126,16 @@ async def test_a_member_dies_and_another_finishes_the_same_bits(tmp_path, monkey
     site.artifacts.put(ENCODED)
     await site.start(work)
     claimed: list[Trained] = []
-    async with running(member_of(site, tmp_path / "a", A, LocalExecutor())):
+    async with running(member_of(site, tmp_path / "a", A, LocalExecutor(nice=0))):
         await until(lambda: site.pool.relays.states(), 60)
         [held] = site.pool.leases.live()
     [genotype] = held.lease.genotypes
     [kept] = site.pool.relays.kept(genotype).values()
-    whole = LocalExecutor()
+    whole = LocalExecutor(nice=0)
     claimed.append(await whole.train(work.spec, genotype, work.seed, ArtifactStore(tmp_path / "site/artifacts").root))
     await whole.stop()
-    assert 1 < len(kept.checkpoint.leaves) < 41
-    async with running(member_of(site, tmp_path / "b", B, LocalExecutor())):
+    assert 1 < len(kept.checkpoint.leaves) < 21
+    async with running(member_of(site, tmp_path / "b", B, LocalExecutor(nice=0))):
         await until(lambda: site.pool.book.shares[B.address], 90)
     [entry] = resumed_of(site.pool)
     assert entry.signed.share.leaves == claimed[0].leaves
@@ -318,7 +318,7 @@ async def test_only_the_holder_of_the_lease_gets_the_state_and_only_under_its_ow
 
 
 async def test_a_pool_that_sends_nonsense_leaves_the_member_to_train_from_the_beginning(site):
-    courier = Courier(lambda text: None)
+    courier = Courier(A, lambda text: None, None)
     async with aiohttp.ClientSession() as http:
         link, lease = await leased(site, http)
         [genotype] = lease.genotypes

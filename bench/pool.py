@@ -1,10 +1,18 @@
-"""The pool's own figures: search, how it cuts spaces, rewards and restarts, and what a supernet proposes."""
+"""The pool: search, members that fail or lie, capacity, rewards and restarts, how it cuts spaces, supernets."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import pool_partition, pool_rewards, pool_search, pool_supernet, segments
+from bench import (
+    pool_capacity,
+    pool_faults,
+    pool_partition,
+    pool_rewards,
+    pool_search,
+    pool_supernet,
+    segments,
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +27,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     return {
         "speedup": found["speedup"],
         "redundant_work": found["redundant_work"],
+        **pool_faults.figures(options),
+        "capacity": pool_capacity.figures(options),
         "search": found,
         "successive_halving": segments.figures(options),
         "partition": pool_partition.figures(options.quick),

@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from chain.artifact import artifact_id
 from chain.hashing import digest
@@ -232,9 +233,9 @@ def failing(seed: int, backups: bool) -> Failing:
     return Failing(len(tasks), sum(genotype in site.done for genotype in tasks), site.trained, len(site.done))
 
 
-def completion(runs: int, workers: ProcessPoolExecutor) -> dict[str, object]:
+def completion(runs: int, workers: ProcessPoolExecutor) -> dict[str, Any]:
     """Figures of failing members, with and without backups."""
-    figures: dict[str, object] = {"runs": runs}
+    figures: dict[str, Any] = {"runs": runs}
     for name, backups in (("with_backups", True), ("without_backups", False)):
         outcomes = list(workers.map(failing, range(runs), itertools.repeat(backups)))
         tasks, results = sum(run.tasks for run in outcomes), sum(run.results for run in outcomes)
@@ -326,13 +327,18 @@ def cost() -> dict[str, float]:
 
 
 def figures(options: argparse.Namespace) -> dict[str, object]:
-    """All figures of this part; with `quick`, of a few runs only."""
-    quick = bool(getattr(options, "quick", False))
+    """`completion`: the part of high-reward tasks with a result; `cheating`: the part of liars that are caught in time.
+
+    All the rest is in `faults`.
+    """
     with ProcessPoolExecutor() as workers:
-        return {
-            "completion": completion(4 if quick else 150, workers),
-            "cheating": cheating(20 if quick else 1000, workers),
-        }
+        failures = completion(4 if options.quick else 150, workers)
+        lies = cheating(20 if options.quick else 1000, workers)
+    return {
+        "completion": failures["with_backups"]["completion"],
+        "cheating": lies[f"caught_within_{SHARES}_shares"],
+        "faults": {"completion": failures, "cheating": lies},
+    }
 
 
 if __name__ == "__main__":

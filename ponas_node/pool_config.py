@@ -24,7 +24,8 @@ class BadPoolConfig(Exception):
 class PoolOptions:
     """Points are correct validation predictions above the baseline; `fee_bps` are 1/10,000 of every payout table.
 
-    `fee_address` is the text of an address; empty: that of the pool's wallet.
+    `fee_address` is the text of an address; empty: that of the pool's wallet. `state_megabytes` is the size of the
+    largest state of a training that is taken, `states_megabytes` the room for all of them, both in MiB.
     """
 
     payout_scheme: str = SCHEMES[0]
@@ -35,6 +36,8 @@ class PoolOptions:
     lease_size: int = 1
     lease_seconds: float = 1800.0
     snapshot_entries: int = 10_000
+    state_megabytes: int = 16
+    states_megabytes: int = 1024
 
     def terms(self, wallet: bytes) -> Terms:
         """The payout terms; the fee goes to `wallet`, an address, unless another one is named. Raises BadPoolConfig."""
@@ -56,6 +59,8 @@ _LEAST_MOST = {
     "lease_size": (1, 64),
     "lease_seconds": (10, 10**7),
     "snapshot_entries": (1, 10**9),
+    "state_megabytes": (0, 64),
+    "states_megabytes": (1, 10**6),
 }
 
 

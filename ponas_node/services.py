@@ -60,6 +60,8 @@ class PoolService:
             lease_seconds=options.lease_seconds,
             snapshot_entries=options.snapshot_entries,
             strategy=self._strategy.strategy,
+            max_state_bytes=options.state_megabytes << 20,
+            states_bytes=options.states_megabytes << 20,
             terms=options.terms(key.address),
         )
         storage = NamespaceStorage(node.store.namespace(b"pool"))

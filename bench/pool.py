@@ -23,15 +23,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Figures by part; those that have a bar come first."""
-    found = pool_search.figures(options)
+    found, rewards = pool_search.figures(options), pool_rewards.figures(options.quick)
     return {
         "speedup": found["speedup"],
         "redundant_work": found["redundant_work"],
         **pool_faults.figures(options),
+        **rewards,
         "capacity": pool_capacity.figures(options),
         "search": found,
         "successive_halving": segments.figures(options),
         "partition": pool_partition.figures(options.quick),
-        "rewards": pool_rewards.figures(options.quick),
         "supernet": pool_supernet.figures(options.quick),
     }

@@ -106,11 +106,13 @@ class Courier:
             _, signed, state = self._waiting[slot]
             try:
                 refused = await self._upload(link, signed, state)
-            except (LinkError, TimeoutError):
-                await link.close()  # what waits goes out again on the next connection
-                return
-            if refused is not None:
-                self._say(f"the pool does not keep a state: {refused.reason} ({refused.code})")
+            except LinkError:
+                return  # what waits goes out again on the next connection
+            except TimeoutError:
+                self._say("the pool does not answer to a state, it is given up")
+            else:
+                if refused is not None:
+                    self._say(f"the pool does not keep a state: {refused.reason} ({refused.code})")
             if self._waiting.get(slot, (b"", None, b""))[1] is signed:
                 del self._waiting[slot]
 

@@ -16,7 +16,7 @@ import pytest
 
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.miner.cluster import RayExecutor
-from ponas_node.miner.executor import NoExecutor, TrainingFailed
+from ponas_node.miner.executor import Checkpoint, Keeping, NoExecutor, TrainingFailed
 from ponas_node.miner.local import LocalExecutor
 from ponas_node.miner.member import PoolMember
 from pool.pool import Pool
@@ -79,6 +79,12 @@ async def test_results_and_progress_are_those_of_this_machine(executor, tmp_path
     found = await executor.train(WORK.spec, genotype, WORK.seed, tmp_path, steps.append)
     assert found == await alone.train(WORK.spec, genotype, WORK.seed, tmp_path)
     assert steps == list(range(2, WORK.spec.steps + 1, 2))
+    kept: list[Checkpoint] = []
+    assert found == await executor.train(
+        WORK.spec, genotype, WORK.seed, tmp_path, None, Keeping(None, 0.0, kept.append)
+    )
+    assert [checkpoint.leaves for checkpoint in kept] == [found.leaves[: i + 2] for i in range(WORK.spec.segments - 1)]
+    assert found == await executor.train(WORK.spec, genotype, WORK.seed, tmp_path, None, Keeping(kept[-1]))
     with pytest.raises(TrainingFailed, match="Gene 0"):
         await executor.train(WORK.spec, b"\xff" * 15, WORK.seed, tmp_path)
     await alone.stop()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import itertools
 import json
@@ -21,11 +22,12 @@ from chain.artifact import artifact_id
 from chain.hashing import digest
 from chain.keys import PrivateKey
 from consensus.types import TaskSpec, task_id
+from pool import resumption
 from pool.audit import AuditPolicy
-from pool.errors import NoLease, ShareRefused
+from pool.errors import NoLease, ShareRefused, StateRefused
 from pool.leases import Lease
 from pool.pool import Pool, PoolSettings
-from pool.records import Share, sign_share
+from pool.records import Checkpoint, Share, sign_checkpoint, sign_share
 from pool.search import RandomSearch
 from pool.storage import MemoryStorage
 from pool.work import Work
@@ -37,6 +39,7 @@ REPORT_SECONDS = 10.0
 TICK_SECONDS = 5.0
 NO_AUDITS = AuditPolicy(new=0, trusted=0, best=0)
 START = 1_800_000_000.0
+STATE_BYTES = 1000  # as stated; nothing is uploaded
 
 
 def the_work(closes: float) -> Work:
@@ -84,6 +87,7 @@ class Member:
     place: int = 0  # of the genotype in training
     step: float = 0.0
     at: float = 0.0
+    kept: int = 0  # segments of the genotype in training whose state the pool has
 
     def __post_init__(self) -> None:
         self.address = self.key.address
@@ -98,8 +102,11 @@ class Site:
     members: list[Member]
     rng: random.Random
     slowdown: float = 5.0
+    states: bool = False  # whether members keep the state of every segment with the pool
     now: float = START
     trained: int = 0
+    worked: float = 0.0  # trainings, and parts of them
+    resumed: int = 0
     leased: dict[bytes, float] = field(default_factory=dict)
     done: dict[bytes, float] = field(default_factory=dict)
     replayed: float = 0.0  # trainings that the pool itself did
@@ -137,21 +144,55 @@ class Site:
                 return None if refused.code == "banned" else self.now + min(refused.retry, 5.0)
             for genotype in member.lease.genotypes:
                 self.leased.setdefault(genotype, self.now)
-            member.place, member.step, member.at = 0, 0.0, self.now
+            member.place, member.at = 0, self.now
+            self.begin(member)
         genotype = member.lease.genotypes[member.place]
         speed = member.speed / (self.slowdown if self.now >= member.slow_at else 1.0)
         cost = self.pool.leases.cost(genotype)
-        member.step += (self.now - member.at) * speed * self.rng.uniform(0.9, 1.1) / cost
+        done = (self.now - member.at) * speed * self.rng.uniform(0.9, 1.1) / cost
+        member.step += done
+        self.worked += done / STEPS
         member.at = self.now
         steps = min(STEPS, int(member.step))
+        if self.states:
+            self.keep(member, genotype, steps)
         kept = self.pool.progress(member.address, b"w", member.lease.id, member.place * STEPS + steps, self.now)
         if steps == STEPS:
             self.finish(member, genotype)
-            member.place, member.step = member.place + 1, 0.0
+            member.place += 1
             if member.place == len(member.lease.genotypes) or not kept:
                 member.lease = None
+            else:
+                self.begin(member)
             return self.now
         return self.now + min(REPORT_SECONDS, (STEPS - member.step) * cost / speed + 0.01)
+
+    def begin(self, member: Member) -> None:
+        """A training begins, or goes on from a state."""
+        member.step, member.kept = 0.0, 0
+        if member.lease is None or not self.states:
+            return
+        genotype = member.lease.genotypes[member.place]
+        for offer in resumption.offers(self.pool, member.address, member.lease.id, self.now):
+            if offer.signed.checkpoint.genotype == genotype:
+                handed = resumption.hand(self.pool, member.address, member.lease.id, genotype, self.now).checkpoint
+                member.kept = len(handed.leaves) - 1
+                member.step = float(STEPS * member.kept // self.work.spec.segments)
+                self.resumed += 1
+
+    def keep(self, member: Member, genotype: bytes, steps: int) -> None:
+        """Upload the state of the last segment that has ended, where there is a new one."""
+        segments = self.work.spec.segments
+        done = steps * segments // STEPS
+        if member.lease is None or not member.kept < done < segments:
+            return
+        member.kept = done
+        leaves = leaves_of(self.work, genotype)[: done + 1]
+        made = Checkpoint(
+            NETWORK, 1, self.work.task, member.lease.id, genotype, leaves, STATE_BYTES, member.key.public
+        )  # fmt: skip
+        with contextlib.suppress(StateRefused):  # the lease was lost, or the training is another member's
+            resumption.keep(self.pool, member.key.public, sign_checkpoint(made, member.key), self.now)
 
     def finish(self, member: Member, genotype: bytes) -> None:
         """A training is over: hand in the share, true or not."""
@@ -210,9 +251,11 @@ class Failing:
     completed: int
     trained: int
     results: int
+    worked: float
+    resumed: int
 
 
-def failing(seed: int, backups: bool) -> Failing:
+def failing(seed: int, backups: bool, states: bool = False) -> Failing:
     """One epoch in which a fifth of the members falls silent for good, and a fifth slows down, at random times."""
     rng = random.Random(seed)
     speed = STEPS * MEAN_COST / TRAINING_SECONDS
@@ -225,24 +268,29 @@ def failing(seed: int, backups: bool) -> Failing:
         member.slow_at = START + rng.random() * EPOCH_SECONDS
     none: dict[str, object] = {"backup_sigmas": math.inf, "silence_seconds": 1e9, "lease_seconds": 1e9}
     site = new_site(seed, members, START + EPOCH_SECONDS, audits=NO_AUDITS, **({} if backups else none))
+    site.states = states
     site.run(START + EPOCH_SECONDS)
     latest = START + EPOCH_SECONDS - LEAD * TRAINING_SECONDS
     early = [genotype for genotype, at in site.leased.items() if at <= latest]
     bar = sorted(map(score_of, early))[int(len(early) * (1 - HIGH_REWARD))]
     tasks = [genotype for genotype in early if score_of(genotype) >= bar]
-    return Failing(len(tasks), sum(genotype in site.done for genotype in tasks), site.trained, len(site.done))
+    completed = sum(genotype in site.done for genotype in tasks)
+    return Failing(len(tasks), completed, site.trained, len(site.done), site.worked, site.resumed)
 
 
 def completion(runs: int, workers: ProcessPoolExecutor) -> dict[str, Any]:
     """Figures of failing members, with and without backups."""
     figures: dict[str, Any] = {"runs": runs}
-    for name, backups in (("with_backups", True), ("without_backups", False)):
-        outcomes = list(workers.map(failing, range(runs), itertools.repeat(backups)))
+    kinds = {"with_backups": (True, False), "without_backups": (False, False), "with_backups_and_states": (True, True)}
+    for name, (backups, states) in kinds.items():
+        outcomes = list(workers.map(failing, range(runs), itertools.repeat(backups), itertools.repeat(states)))
         tasks, results = sum(run.tasks for run in outcomes), sum(run.results for run in outcomes)
         figures[name] = {
             "high_reward_tasks": tasks,
             "completion": round(sum(run.completed for run in outcomes) / tasks, 5),
             "extra_trainings": round(sum(run.trained for run in outcomes) / results - 1, 4),
+            "work_per_result": round(sum(run.worked for run in outcomes) / results, 4),
+            "resumed_per_run": round(sum(run.resumed for run in outcomes) / runs, 2),
             "results_per_run": round(results / runs, 1),
         }
     return figures

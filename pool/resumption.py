@@ -1,6 +1,7 @@
 """Checkpoints on their way through the pool: what may be uploaded, and who may go on from it.
 
-A state is handed on only when the lease that it came by is over, so nobody loses a race against its own upload.
+A state is handed on only when the lease that it came by is over, or its holder has not advanced for half the silence
+that ends it: so nobody who goes on training loses a race against its own upload.
 Whoever goes on from another member's state uploads none of that training: so there are never more than two members
 whose claims a share's leaves are.
 """
@@ -70,20 +71,22 @@ def keep(pool: Pool, member_key: bytes, signed: SignedCheckpoint, now: float) ->
     pool.write(pool.relays.keep(signed, milliseconds(now)))
 
 
-def offers(pool: Pool, member: bytes, lease: int) -> list[Offer]:
+def offers(pool: Pool, member: bytes, lease: int, now: float) -> list[Offer]:
     """What the holder of a lease may go on from: of each of its architectures the longest training."""
     held = _held(pool, member, lease)
     if held is None or held.expired:
         return []
-    found = (_offer(pool, held, genotype) for genotype in held.left)
+    found = (_offer(pool, held, genotype, now) for genotype in held.left)
     return [offer for offer in found if offer is not None]
 
 
-def hand(pool: Pool, member: bytes, lease: int, genotype: bytes) -> SignedCheckpoint:
+def hand(pool: Pool, member: bytes, lease: int, genotype: bytes, now: float) -> SignedCheckpoint:
     """The holder of a lease fetches a checkpoint that it was offered. Raises StateRefused where there is none now."""
     held, work = _held(pool, member, lease), pool.work
-    offer = _offer(pool, held, genotype) if held is not None and not held.expired and genotype in held.open else None
-    if offer is None or held is None or work is None:
+    if held is None or held.expired or genotype not in held.open or work is None:
+        raise StateRefused("this lease does not hold this architecture", "not_leased")
+    offer = _offer(pool, held, genotype, now)
+    if offer is None:
         raise StateRefused("there is no state to go on from", "no_state")
     checkpoint = offer.signed.checkpoint
     if not offer.own and pool.relays.handed(lease, genotype) is None:
@@ -92,7 +95,7 @@ def hand(pool: Pool, member: bytes, lease: int, genotype: bytes) -> SignedCheckp
     return offer.signed
 
 
-def _offer(pool: Pool, held: Held, genotype: bytes) -> Offer | None:
+def _offer(pool: Pool, held: Held, genotype: bytes, now: float) -> Offer | None:
     member, number = held.lease.member, held.lease.id
     kept, handed = pool.relays.kept(genotype), pool.relays.handed(number, genotype)
     if handed is not None:
@@ -101,17 +104,19 @@ def _offer(pool: Pool, held: Held, genotype: bytes) -> Offer | None:
         return Offer(kept[number], True)
     if genotype in held.audits:
         return None  # who compares a result must train it whole
-    free = [signed for lease, signed in kept.items() if _over(pool, lease, genotype)]
+    free = [signed for lease, signed in kept.items() if _over(pool, lease, genotype, now)]
     if not free:
         return None
     best = max(free, key=lambda signed: len(signed.checkpoint.leaves))
     return Offer(best, best.checkpoint.address == member)
 
 
-def _over(pool: Pool, lease: int, genotype: bytes) -> bool:
+def _over(pool: Pool, lease: int, genotype: bytes, now: float) -> bool:
     """Whether the holder of a lease is not expected to finish an architecture any more."""
     held = pool.leases.held.get(lease)
-    return held is None or held.expired or genotype not in held.open
+    if held is None or held.expired or genotype not in held.open:
+        return True
+    return held.heard is not None and now >= held.heard + pool.settings.silence_seconds / 2
 
 
 def _held(pool: Pool, member: bytes, lease: int) -> Held | None:

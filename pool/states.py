@@ -92,7 +92,7 @@ class StateDesk:
 
     def offers(self, member: bytes, lease: int) -> tuple[Resume, ...]:
         """What the holder of a lease may go on from."""
-        found = resumption.offers(self._pool, member, lease)[:MOST_RESUMES] if self.most else []
+        found = resumption.offers(self._pool, member, lease, self._clock())[:MOST_RESUMES] if self.most else []
         made = [(offer.signed.checkpoint, offer.own) for offer in found]
         return tuple(Resume(what.genotype, what.leaves, what.state_bytes, own) for what, own in made)
 
@@ -154,10 +154,11 @@ class StateDesk:
 
     async def _read(self, member: bytes, lease: int, genotype: bytes, offset: int) -> bytes:
         """A part of the state that a lease was offered, from `offset` on. Raises StateRefused."""
-        now_handed: list[SignedCheckpoint] = []
+        found: list[SignedCheckpoint] = []
+        now = self._clock()
         try:
-            await self._commit(lambda: now_handed.append(resumption.hand(self._pool, member, lease, genotype)))
-            data = await asyncio.to_thread(self._files.read, now_handed[0].checkpoint.state, offset, PART)
+            await self._commit(lambda: found.append(resumption.hand(self._pool, member, lease, genotype, now)))
+            data = await asyncio.to_thread(self._files.read, found[0].checkpoint.state, offset, PART)
         except (OSError, Unavailable) as error:
             raise StateRefused(f"the pool could not read the state now: {error}", "unavailable") from error
         if not data:

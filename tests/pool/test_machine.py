@@ -189,9 +189,9 @@ class World:
     def fetch_states(self):
         """Members go on from the states that they are offered."""
         for member, lease, _ in self.granted[-6:]:
-            for offer in resumption.offers(self.pool, member.address, lease.id):
+            for offer in resumption.offers(self.pool, member.address, lease.id, self.now):
                 genotype = offer.signed.checkpoint.genotype
-                assert resumption.hand(self.pool, member.address, lease.id, genotype) == offer.signed
+                assert resumption.hand(self.pool, member.address, lease.id, genotype, self.now) == offer.signed
                 uploader = next(key for key in (*HONEST, *LIARS) if key.address == offer.signed.checkpoint.address)
                 assert offer.own == (uploader == member)
                 self.salts[lease.id, genotype] = salt_of(uploader, genotype)

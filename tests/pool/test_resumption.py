@@ -61,8 +61,8 @@ def resumed(pool, genotype, member=B):
     """Another member gets the lease, and the state."""
     lease = pool.lease(member.address, b"b", NOW + 11)
     assert lease.genotypes == (genotype,)
-    (offer,) = resumption.offers(pool, member.address, lease.id)
-    assert resumption.hand(pool, member.address, lease.id, genotype) == offer.signed
+    (offer,) = resumption.offers(pool, member.address, lease.id, NOW + 11)
+    assert resumption.hand(pool, member.address, lease.id, genotype, NOW + 11) == offer.signed
     assert not offer.own
     return lease
 
@@ -111,13 +111,15 @@ def test_a_state_is_not_offered_while_its_member_may_finish():
     pool.leases._offer_all([held])
     backup = pool.lease(B.address, b"b", NOW)
     assert backup.genotypes == (genotype,)
-    assert resumption.offers(pool, B.address, backup.id) == []
+    assert resumption.offers(pool, B.address, backup.id, NOW + 4.9) == []
     with pytest.raises(StateRefused, match="no state"):
-        resumption.hand(pool, B.address, backup.id, genotype)
+        resumption.hand(pool, B.address, backup.id, genotype, NOW + 4.9)
+    [offer] = resumption.offers(pool, B.address, backup.id, NOW + 5)  # A has not advanced for half the silence
+    assert offer.signed.checkpoint.address == A.address
     pool.tick(NOW + 11)
     again = pool.lease(C.address, b"c", NOW + 11)
     assert again.genotypes == (genotype,)
-    assert [offer.own for offer in resumption.offers(pool, C.address, again.id)] == [False]
+    assert [offer.own for offer in resumption.offers(pool, C.address, again.id, NOW + 11)] == [False]
 
 
 def test_a_machine_that_restarts_goes_on_from_its_own_state_and_answers_for_all_of_it():
@@ -127,8 +129,8 @@ def test_a_machine_that_restarts_goes_on_from_its_own_state_and_answers_for_all_
     resumption.keep(pool, A.public, checkpoint(lease, genotype, A, 1, FALSE), NOW)
     again = pool.lease(A.address, b"a", NOW + 1)
     assert again.id == lease.id
-    assert [offer.own for offer in resumption.offers(pool, A.address, again.id)] == [True]
-    resumption.hand(pool, A.address, again.id, genotype)
+    assert [offer.own for offer in resumption.offers(pool, A.address, again.id, NOW + 11)] == [True]
+    resumption.hand(pool, A.address, again.id, genotype, NOW + 11)
     resumption.keep(pool, A.public, checkpoint(lease, genotype, A, 3, FALSE), NOW + 2)
     submit(pool, again, genotype, A, 300, salt=FALSE)
     assert not isinstance(pool.ledger.entry(len(pool.ledger) - 1), ResumedEntry)
@@ -149,7 +151,7 @@ def test_who_uploads_a_false_state_is_banned_and_who_went_on_from_it_only_loses_
     submit(pool, lease, genotype, B, 300, salt=FALSE)
     double = pool.lease(C.address, b"c", NOW + 12)
     assert double.genotypes == (genotype,)
-    assert resumption.offers(pool, C.address, double.id) == []
+    assert resumption.offers(pool, C.address, double.id, NOW + 11) == []
     submit(pool, double, genotype, C, 290, NOW + 12)
     for same in both(pool, storage, terms=terms):
         (replay,) = same.replays(NOW + 12)
@@ -268,8 +270,8 @@ def test_who_went_on_uploads_nothing_and_a_lost_lease_neither():
     lease = resumed(pool, genotype)
     with pytest.raises(StateRefused, match="not handed on"):
         resumption.check(pool, B.public, checkpoint(lease, genotype, B, 3))
-    with pytest.raises(StateRefused, match="no state"):
-        resumption.hand(pool, C.address, lease.id, genotype)
+    with pytest.raises(StateRefused, match="does not hold"):
+        resumption.hand(pool, C.address, lease.id, genotype, NOW + 11)
 
 
 def test_a_double_lease_takes_states_as_any_other_but_keeps_them_to_itself():
@@ -280,12 +282,12 @@ def test_a_double_lease_takes_states_as_any_other_but_keeps_them_to_itself():
     double = pool.lease(B.address, b"b", NOW)
     assert double.genotypes == (genotype,)
     resumption.keep(pool, B.public, checkpoint(double, genotype, B, 2), NOW)
-    assert [offer.own for offer in resumption.offers(pool, B.address, double.id)] == [True]
+    assert [offer.own for offer in resumption.offers(pool, B.address, double.id, NOW + 11)] == [True]
     pool.join(C.public, b"c", NOW + 11)
     pool.tick(NOW + 11)
     third = pool.lease(C.address, b"c", NOW + 11)
     assert third.genotypes == (genotype,)
-    assert resumption.offers(pool, C.address, third.id) == []
+    assert resumption.offers(pool, C.address, third.id, NOW + 11) == []
 
 
 def test_there_is_room_for_so_many_bytes_and_whoever_fills_it_loses_the_oldest():

@@ -304,7 +304,7 @@ async def test_only_the_holder_of_the_lease_gets_the_state_and_only_under_its_ow
         assert again.resumes == (Resume(genotype, signed.checkpoint.leaves, len(state), False),)
         third = await link_to(site, http, C)
         request = third.state_request(again.lease, genotype, 0, bytes([9]) * 32)
-        assert (await sent(third, request)).code == "no_state"
+        assert (await sent(third, request)).code == "not_leased"
         good = other.state_request(again.lease, genotype, 0, bytes([9]) * 32)
         assert (await sent(other, dataclasses.replace(good, key=bytes([8]) * 32))).code == "bad_signature"
         assert (
@@ -336,7 +336,7 @@ async def test_a_pool_that_sends_nonsense_leaves_the_member_to_train_from_the_be
             (dataclasses.replace(good, leaves=(bytes(32), bytes(32))), "not that of the last leaf"),
             (dataclasses.replace(good, state_bytes=len(state) - 1), "not that of the last leaf"),
             (dataclasses.replace(good, state_bytes=len(state) + 1), "does not have these bytes"),
-            (dataclasses.replace(good, genotype=b"other"), "no state"),
+            (dataclasses.replace(good, genotype=b"other"), "does not hold"),
         ):
             with pytest.raises(NoState, match=says):
                 await courier.fetch(link, lease.lease, wrong)

@@ -97,3 +97,9 @@ def test_slots_are_some_but_not_too_many(number, capsys):
 def test_mining_options_that_do_not_go_together(options, hint, capsys):
     assert main(["mine", "--wallet", "w.json", *options]) == 2
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0.5", "nan", "inf", "often", "1e7"])
+def test_states_are_kept_now_and_then_or_never(seconds, capsys):
+    assert main(["mine", "--pool", "http://127.0.0.1:1", "--wallet", "w.json", f"--state-seconds={seconds}"]) == 2
+    assert "0, or from 1 to 1000000 seconds" in capsys.readouterr().err

@@ -68,6 +68,19 @@ def stratified(archive: Archive, taken: Collection[bytes], rng: random.Random, w
     return None
 
 
+def largest(archive: Archive, taken: Collection[bytes], rng: random.Random, within: bytes, draws: int) -> bytes | None:
+    """Of so many random proposals the one with the most multiply-accumulates."""
+    found: list[tuple[int, bytes]] = []
+    for _ in range(ATTEMPTS):
+        genotype = archive.domain.sample(within, rng)
+        cost = archive.domain.cost(genotype)
+        if cost is not None and fresh(archive, taken, genotype, within):
+            found.append((cost.macs, genotype))
+            if len(found) == draws:
+                break
+    return max(found)[1] if found else stratified(archive, taken, rng, within)
+
+
 def _by_coverage(archive: Archive, taken: Collection[bytes], rng: random.Random) -> list[bytes]:
     counts = Counter(archive.coverage)
     if len(taken) <= COUNTED:

@@ -19,7 +19,7 @@ from pool.search.allowance import Allowance
 from pool.search.archive import Archive
 from pool.search.evolution import Evolution
 from pool.search.gaussian import Genes, Process
-from pool.search.strategy import Strategy, inherited, stratified
+from pool.search.strategy import Strategy, inherited, largest
 
 ENUMERABLE = 50_000
 """Spaces of at most so many gene vectors are ranked whole, larger ones by a sample."""
@@ -56,11 +56,12 @@ class Fit:
 class Surrogate(Strategy):
     """The candidate with the highest upper confidence bound under a Gaussian process over genotypes.
 
-    Begins with the starting points and `initial` results spread over the subspaces. What is taken counts as if its
+    Begins with the starting points and `initial` results, each the largest of `draws` random architectures: on most
+    tasks larger ones are better, and so few draws leave enough of the small ones. What is taken counts as if its
     score were known to be what the model expects, so that the members of a pool train different things (Desautels et
-    al., JMLR 15, 2014). The model is fitted anew when the archive has grown by 1/32; it keeps the best and the
-    latest, `most` results in all. In a large space it ranks a sample: neighbours and crossovers of the best, and
-    random architectures, about `sample` in all.
+    al., JMLR 15, 2014). The model is fitted anew when the archive has grown by 1/32; it keeps the best and the latest,
+    `most` results in all. In a large space it ranks a sample: neighbours and crossovers of the best, and random
+    architectures, about `sample` in all.
 
     It takes at most `share` of the time of `clock` (seconds), and `burst` seconds at once. While that is used up, and
     in large pools while `PENDING` proposals wait for a fit, evolution proposes.
@@ -68,6 +69,7 @@ class Surrogate(Strategy):
 
     name: ClassVar[str] = "surrogate"
     initial: int = 16
+    draws: int = 6
     courage: float = 1.5
     most: int = 192
     sample: int = 1000
@@ -83,7 +85,7 @@ class Surrogate(Strategy):
         if first is not None:
             return first
         if len(archive) < self.initial:
-            return stratified(archive, taken, rng, within)
+            return largest(archive, taken, rng, within, self.draws)
         began = self.clock()
         allowance = archive.cache.setdefault((self, "time"), Allowance(self.share, self.burst, began, self.burst))
         if allowance.may(began):

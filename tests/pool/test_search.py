@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 
 import pytest
 from hypothesis import given, settings
@@ -149,6 +150,17 @@ def test_local_search_climbs_from_the_best():
     ]
     left = next(near for near in around if near)
     assert LocalSearch().propose(archive, (), random.Random(2)) in left
+
+
+def test_the_surrogate_begins_with_larger_architectures_than_chance_but_not_with_the_largest_only():
+    domain, rng, strategy = Domain(make_spec()), random.Random(9), STRATEGIES["surrogate"]
+    archive, taken = Archive(domain), set()
+    while len(taken) < 200:
+        taken.add(strategy.propose(archive, taken, rng))
+    drawn = [domain.cost(domain.sample(b"", rng)) for _ in range(400)]
+    middle = statistics.median(cost.macs for cost in drawn if cost is not None)
+    larger = sum(domain.cost(genotype).macs > middle for genotype in taken) / len(taken)
+    assert 0.94 < larger < 1, "of six draws all are below the median in one case of 64"
 
 
 def test_the_controller_learns_which_genes_are_good():

@@ -42,6 +42,7 @@ class Courier:
         self._key, self._say, self._seconds = key, say, seconds
         self._waiting: dict[int, tuple[bytes, SignedCheckpoint, bytes]] = {}  # by slot: pool, statement, state
         self._filled = asyncio.Event()
+        self._fetching = asyncio.Lock()  # one state at a time, as the pool limits the rate of a connection
         self._answers: dict[tuple[object, ...], asyncio.Future[Record]] = {}
 
     async def keeping(self, slot: int, link: PoolLink, work: Work, lease: LeaseGrant, genotype: bytes) -> Keeping:
@@ -118,6 +119,17 @@ class Courier:
 
     async def fetch(self, link: PoolLink, lease: int, resume: Resume) -> Checkpoint:
         """The state that a lease may go on from. Raises NoState, LinkError."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._fetching.acquire()
+        except TimeoutError as error:
+            raise NoState("other slots fetch theirs, which takes too long") from error
+        try:
+            return await self._fetch(link, lease, resume)
+        finally:
+            self._fetching.release()
+
+    async def _fetch(self, link: PoolLink, lease: int, resume: Resume) -> Checkpoint:
         key, state = SealingKey.generate(), bytearray()
         while len(state) < resume.state_bytes:
             request = link.state_request(lease, resume.genotype, len(state), key.public)

@@ -18,7 +18,7 @@ from ponas_node.miner.executor import WHOLE, Checkpoint, Trained, TrainingFailed
 from ponas_node.miner.link import PoolLink
 from ponas_node.miner.local import LocalExecutor
 from ponas_node.miner.member import PoolMember
-from pool import records
+from pool import messages, records
 from pool.messages import LeaseGrant, LeaseRequest, Problem
 from pool.pool import Pool
 from pool.records import ResumedEntry, ShareEntry, VoidedEntry, sign_checkpoint
@@ -117,7 +117,7 @@ async def test_a_member_dies_and_another_finishes_the_same_bits(tmp_path, monkey
     """Real trainings: the leaves are those of a training that nobody interrupted, and only the rest was trained."""
     monkeypatch.setattr("pool.server.TICK_SECONDS", 0.05)
     work = tiny_work()
-    work = dataclasses.replace(work, spec=dataclasses.replace(work.spec, steps=1000, segments=20))
+    work = dataclasses.replace(work, spec=dataclasses.replace(work.spec, steps=600, segments=12))
 
     async def evaluate(work, genotype, model):
         return claimed[0].validation_correct
@@ -134,7 +134,7 @@ async def test_a_member_dies_and_another_finishes_the_same_bits(tmp_path, monkey
     whole = LocalExecutor(nice=0)
     claimed.append(await whole.train(work.spec, genotype, work.seed, ArtifactStore(tmp_path / "site/artifacts").root))
     await whole.stop()
-    assert 1 < len(kept.checkpoint.leaves) < 21
+    assert 1 < len(kept.checkpoint.leaves) < 13
     async with running(member_of(site, tmp_path / "b", B, LocalExecutor(nice=0))):
         await until(lambda: site.pool.book.shares[B.address], 90)
     [entry] = resumed_of(site.pool)
@@ -317,7 +317,7 @@ async def test_only_the_holder_of_the_lease_gets_the_state_and_only_under_its_ow
         )
 
 
-async def test_a_pool_that_sends_nonsense_leaves_the_member_to_train_from_the_beginning(site):
+async def test_a_pool_that_sends_nonsense_leaves_the_member_to_train_from_the_beginning(site, monkeypatch):
     courier = Courier(A, lambda text: None, None)
     async with aiohttp.ClientSession() as http:
         link, lease = await leased(site, http)
@@ -340,7 +340,36 @@ async def test_a_pool_that_sends_nonsense_leaves_the_member_to_train_from_the_be
         ):
             with pytest.raises(NoState, match=says):
                 await courier.fetch(link, lease.lease, wrong)
+        await courier._fetching.acquire()
+        monkeypatch.setattr("ponas_node.miner.courier.ANSWER_SECONDS", 0.05)
+        with pytest.raises(NoState, match="other slots"):
+            await courier.fetch(link, lease.lease, good)
+        courier._fetching.release()
+        assert (await courier.fetch(link, lease.lease, good)).state == state
         task.cancel()
+
+
+async def test_many_slots_go_on_at_once_within_the_limits_of_a_connection(tmp_path, monkeypatch):
+    """States of many parts: none is dropped for its rate, in either direction."""
+    monkeypatch.setattr("pool.server.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("pool.states.PART", 64)
+    monkeypatch.setattr("ponas_node.miner.courier.PART", 128)
+    monkeypatch.setattr("ponas_node.miner.courier.PART_SECONDS", 0.02)
+    for kind in (SealedState, StateRequest):
+        limit = dataclasses.replace(messages.LIMITS[kind], rate=60, burst=4)
+        monkeypatch.setitem(messages.LIMITS, kind, limit)
+    site = StateSite(new_pool(MemoryStorage(), silence_seconds=4.0), tmp_path / "site" / "artifacts")
+    await site.start(real_work(segments=SEGMENTS))
+    async with running(member_of(site, tmp_path / "a", A, Segments(last=1, slots=3))):
+        await until(lambda: len(site.pool.relays.states()) == 3)
+    await until(lambda: not site.pool.leases.live())
+    finisher = Segments(slots=3)
+    member = member_of(site, tmp_path / "b", B, finisher)
+    member._courier._seconds = None
+    async with running(member):
+        await until(lambda: len(resumed_of(site.pool)) == 3)
+    assert member.state.trouble == ""
+    await site.stop()
 
 
 async def test_a_training_whose_state_is_rubbish_begins_anew(site, tmp_path):

@@ -102,7 +102,7 @@ def ban(pool: Pool, claim: Claim, reason: str, now: float) -> None:
 
 def void(pool: Pool, work_id: bytes, genotype: bytes, reason: str, now: float) -> None:
     """A result is false through a state that its finder went on from: the result goes, and its finder stays."""
-    number = pool.number_of(work_id, genotype)
+    number = pool.results.number_of(work_id, genotype)
     if number is None:
         return
     entry = pool.ledger.entry(number)

@@ -47,12 +47,12 @@ from pool.records import (
 )
 from pool.rejections import RejectionLog
 from pool.relays import Relays
+from pool.results import Results
 from pool.schemes import check_terms
 from pool.search import DEFAULT_STRATEGY, STRATEGIES, Archive, Strategy
 from pool.searches import KEPT
 from pool.speed import step_cost
 from pool.storage import GroupStorage, Storage, Writes
-from pool.subspace import Domain
 from pool.views import MemberSummary, PoolSummary
 from pool.work import Candidate, Work
 
@@ -102,11 +102,9 @@ class Pool:
         """Rebuild the state from `storage`. Raises PoolFault where that is damaged, ValueError for impossible terms."""
         self._storage = storage = GroupStorage(storage)
         self.settings = settings
-        self.work: Work | None = None
         self.leasing = False
-        self.archives: dict[bytes, tuple[Work, Archive]] = {}
-        self._archive: Archive | None = None
         self.book = Book()
+        self.results = Results(settings.least_subspaces, settings.starting_points, settings.works_kept)
         self.leases = LeaseBook(storage, settings.silence_seconds)
         self.audits = Audits(storage, settings.audits, rng.randbytes(32))
         self.relays = Relays(storage, settings.states_bytes)
@@ -115,10 +113,7 @@ class Pool:
         self.rejected: Counter[str] = Counter()  # by code, since the start
         self.ledger = Ledger(storage)
         self._rng = rng
-        self._began = 0  # entry of the ledger with which the current search began
         self._settled = False  # whether what a kill left undone has been looked for
-        self._heritage: dict[bytes, tuple[bytes, ...]] = {}
-        self._numbers: dict[bytes, dict[bytes, int]] = {}  # ledger entries of results, by work and genotype
         self._saved = self._restore()
         for number, entry in self.ledger.replay(self._saved):
             self._apply(number, entry)
@@ -133,9 +128,19 @@ class Pool:
         return self._storage.group()
 
     @property
+    def work(self) -> Work | None:
+        """The current search, or the last one."""
+        return self.results.work
+
+    @property
     def archive(self) -> Archive | None:
         """Results of the current work."""
-        return self._archive
+        return self.results.archive
+
+    @property
+    def archives(self) -> dict[bytes, tuple[Work, Archive]]:
+        """Searches that the pool remembers and their results, by work id, oldest first."""
+        return self.results.archives
 
     def is_open(self, now: float) -> bool:
         """Whether the current search goes on: what it found can still be stolen."""
@@ -143,7 +148,7 @@ class Pool:
 
     def open_from(self, now: float) -> int:
         """The ledger's entries from this number on belong to the open search; its size where none is open."""
-        return self._began if self.is_open(now) else len(self.ledger)
+        return self.results.began if self.is_open(now) else len(self.ledger)
 
     # --- the epoch's work
 
@@ -332,17 +337,8 @@ class Pool:
 
     def save_snapshot(self) -> None:
         """Keep the state as it is, so that a start need not replay the ledger up to here."""
-        archives = tuple(
-            snapshot.ArchiveState(
-                WorkRecord.of(work),
-                archive.starting_points,
-                tuple(self._numbers[id][result.genotype] for result in archive),
-            )
-            for id, (work, archive) in self.archives.items()
-        )
-        heritage = tuple(snapshot.Heritage(task, genotypes) for task, genotypes in self._heritage.items())
         size, book = len(self.ledger), snapshot.state_of(self.book)
-        found = snapshot.Snapshot(size, self.ledger.root, self._began, book, archives, heritage)
+        found = snapshot.Snapshot(size, self.ledger.root, self.results.began, book, *self.results.states())
         snapshot.save(self._storage, found)
         self._saved = size
 
@@ -516,27 +512,14 @@ class Pool:
         found = snapshot.load(self._storage, self.ledger)
         if found is None:
             return 0
-        self.book, self._began = snapshot.book_of(found.book), found.began
-        self._heritage = {heritage.task: heritage.genotypes for heritage in found.heritage}
-        for state in found.archives:
-            work = state.work.work
-            domain = Domain(work.spec, self.settings.least_subspaces)
-            self._take_up(work, Archive(domain, state.starting_points))
-            for number in state.entries:
-                entry = self.ledger.entry(number)
-                if not isinstance(entry, ShareEntry):
-                    raise PoolFault(f"entry {number} of the pool's ledger is no share")
-                self._add(number, entry.signed.share)
+        self.book = snapshot.book_of(found.book)
+        self.results.restore(found, self.ledger)
+        self._measure()
         return found.size
 
     def append(self, entry: Entry, more: Writes | None = None) -> None:
         """Write an entry of the ledger and what belongs to it, durably and at once, and take it over."""
         self._apply(self.ledger.append(entry, more), entry)
-
-    def number_of(self, work: bytes, genotype: bytes) -> int | None:
-        """The ledger entry of a result that the pool has now."""
-        found = self.archives.get(work)
-        return self._numbers[work].get(genotype) if found is not None and genotype in found[1] else None
 
     def see_best(self) -> None:
         """The best results changed otherwise than by a share."""
@@ -551,55 +534,24 @@ class Pool:
         """Take over an entry of the ledger; the only way in which archives and points change."""
         self.book.apply(number, entry)
         if isinstance(entry, WorkEntry):
-            if self.work is None or entry.work.work.id != self.work.id:
-                self._began = number
-            self._begin(entry.work.work)
+            self.results.begin(number, entry.work.work)
+            self._measure()
         elif isinstance(entry, ShareEntry):
-            self._add(number, entry.signed.share)
+            self.results.add(number, entry.signed.share)
         elif isinstance(entry, VoidedEntry):
-            for id, numbers in self._numbers.items():
-                for genotype in [genotype for genotype, known in numbers.items() if known == entry.number]:
-                    self.archives[id][1].remove(genotype)
+            self.results.void(entry.number)
         elif isinstance(entry, RefutedEntry):
-            for _, archive in self.archives.values():
-                for result in [result for result in archive if result.finder == entry.member]:
-                    archive.remove(result.genotype)
+            self.results.refute(entry.member)
 
-    def _add(self, number: int, share: Share) -> None:
-        """A result of the search that the share names, from entry `number`; the first one of an architecture stands."""
-        for work, archive in reversed(self.archives.values()):
-            if (work.epoch, work.task) == (share.epoch, share.task):
-                if share.genotype not in archive:
-                    self._numbers.setdefault(work.id, {})[share.genotype] = number
-                archive.add(
-                    Candidate(
-                        share.genotype, share.leaves, share.model, share.model_bytes, share.validation_correct,
-                        work.validation_samples, share.address,
-                    )
-                )  # fmt: skip
-                return
-
-    def _begin(self, work: Work) -> None:
-        if self.work is not None and self.archive is not None and self.work.id != work.id:
-            self._heritage[self.work.task] = self.archive.heritage(self.settings.starting_points)
-        _, archive = self.archives.pop(work.id, (work, None))
-        if archive is None:
-            archive = Archive(Domain(work.spec, self.settings.least_subspaces), self._heritage.get(work.task, ()))
-        self._take_up(work, archive)
-        while len(self.archives) > self.settings.works_kept:
-            oldest = next(iter(self.archives))
-            del self.archives[oldest]
-            self._numbers.pop(oldest, None)
-
-    def _take_up(self, work: Work, archive: Archive) -> None:
-        """This is the current work now."""
-        self.archives[work.id] = (work, archive)
-        self.work, self._archive = work, archive
-        batch, domain = work.spec.batch, archive.domain
+    def _measure(self) -> None:
+        """Leases are measured by what the current search trains."""
+        if self.work is None or self.archive is None:
+            return
+        batch, domain = self.work.spec.batch, self.archive.domain
 
         @functools.cache
         def cost(genotype: bytes) -> int:
             found = domain.cost(genotype)
             return step_cost(found.macs if found is not None else 0, batch)
 
-        self.leases.cost, self.leases.steps = cost, work.spec.steps
+        self.leases.cost, self.leases.steps = cost, self.work.spec.steps

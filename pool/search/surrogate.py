@@ -69,7 +69,7 @@ class Surrogate(Strategy):
 
     name: ClassVar[str] = "surrogate"
     initial: int = 16
-    draws: int = 6
+    draws: int = 3
     courage: float = 1.5
     most: int = 192
     sample: int = 1000

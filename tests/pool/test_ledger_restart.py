@@ -36,7 +36,14 @@ def opened(storage: MemoryStorage, terms: Terms) -> Pool:
 def state(pool: Pool) -> object:
     """All that the ledger's entries add up to."""
     archives = [(work, list(archive), archive.starting_points) for work, archive in pool.archives.values()]
-    return snapshot.state_of(pool.book), archives, pool._heritage, pool.book.owed(), len(pool.ledger), pool.ledger.root
+    return (
+        snapshot.state_of(pool.book),
+        archives,
+        pool.results.heritage,
+        pool.book.owed(),
+        len(pool.ledger),
+        pool.ledger.root,
+    )
 
 
 def live(seed: int, steps: int) -> tuple[Pool, MemoryStorage, Terms]:

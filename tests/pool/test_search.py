@@ -160,7 +160,7 @@ def test_the_surrogate_begins_with_larger_architectures_than_chance_but_not_with
     drawn = [domain.cost(domain.sample(b"", rng)) for _ in range(400)]
     middle = statistics.median(cost.macs for cost in drawn if cost is not None)
     larger = sum(domain.cost(genotype).macs > middle for genotype in taken) / len(taken)
-    assert 0.94 < larger < 1, "of six draws all are below the median in one case of 64"
+    assert 0.8 < larger < 0.95, "of three draws all are below the median in one case of eight"
 
 
 def test_the_controller_learns_which_genes_are_good():

@@ -18,11 +18,20 @@ from consensus.genesis import Genesis
 from consensus.types import Payout, Payouts
 from ponas_node.client import NodeClient, Refused
 from ponas_node.miner.receipts import Receipts
-from ponas_node.pool_proofs import PAGE, CheckFailed, ask, check_beginning, fetch_entries, inspect_all, read_head
-from pool.account import Account, OwnRound
+from ponas_node.pool_proofs import (
+    PAGE,
+    CheckFailed,
+    ask,
+    check_beginning,
+    fetch_entries,
+    fetch_entry,
+    inspect_all,
+    read_head,
+)
+from pool.account import Account, Claim, OwnRound
 from pool.heads import SignedHead
 from pool.payouts import table
-from pool.records import Entry, WorkEntry
+from pool.records import Entry, ShareEntry, WorkEntry
 
 _STRANGER = bytes(20)  # a finder who is not the member: it takes the finder's part, whoever it is
 _ROUNDING = Fraction(1, 2**30)  # of a table, by which scaling to 32 bits may move a line
@@ -88,7 +97,7 @@ async def check(
     _check_receipts(findings, promised)
     findings.problems += account.overdue()
     for epoch in sorted(account.rounds)[-epochs:]:
-        await _check_epoch(chain, findings, epoch, account.rounds[epoch])
+        await _check_epoch(pool, chain, findings, epoch, account.rounds[epoch])
     await _check_payments(chain, findings, epochs)
     if whole:
         told = _told(entries, head, time.time())
@@ -126,7 +135,7 @@ def _check_receipts(findings: Findings, known: dict[bytes, int]) -> None:
             )
 
 
-async def _check_epoch(chain: NodeClient, findings: Findings, number: int, own: OwnRound) -> None:
+async def _check_epoch(pool: NodeClient, chain: NodeClient, findings: Findings, number: int, own: OwnRound) -> None:
     """Every table that the pool revealed in an epoch must give the member its part of the round."""
     try:
         epoch = await ask(chain, f"/v1/epochs/{number}", limit=PAGE)
@@ -134,13 +143,15 @@ async def _check_epoch(chain: NodeClient, findings: Findings, number: int, own: 
         if error.status == 404:
             return  # the node has not come so far
         raise
-    pool = address_text(address_of(findings.head.pool))
+    owner = address_text(address_of(findings.head.pool))
     try:
-        wanted = [str(item["id"]) for item in epoch["ranking"] if item["owner"] == pool]
+        wanted = [str(item["id"]) for item in epoch["ranking"] if item["owner"] == owner]
     except (KeyError, TypeError) as error:
         raise CheckFailed("the node's answer about an epoch is malformed") from error
     for id in wanted:
         _, result = await _result(chain, id)
+        claim = _claim(number, result)
+        await _check_first(pool, findings, claim)
         findings.tables.append(table_check(number, id, result, own, findings.account))
         if findings.tables[-1].short:
             last = findings.tables[-1]
@@ -150,17 +161,39 @@ async def _check_epoch(chain: NodeClient, findings: Findings, number: int, own: 
             )
 
 
+def _claim(epoch: int, result: dict[str, Any]) -> Claim:
+    """The training of a result, an answer of a node."""
+    try:
+        return epoch, bytes.fromhex(result["genotype"]), tuple(bytes.fromhex(leaf) for leaf in result["leaves"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckFailed("the node's answer about a result is malformed") from error
+
+
+async def _check_first(pool: NodeClient, findings: Findings, claim: Claim) -> None:
+    """Where the ledger says that another member was the first with a training of this one, that must be so."""
+    if claim not in findings.account.confirmed:
+        return
+    number, first = findings.account.confirmed[claim]
+    other = await fetch_entry(pool, findings.head, first) if first < number else None
+    share = other.signed.share if isinstance(other, ShareEntry) else None
+    if (
+        share is None
+        or share.address == findings.account.member
+        or claim != (share.epoch, share.genotype, share.leaves)
+    ):
+        findings.problems.append(
+            f"entry {number}: the share counts as the second of its kind, but entry {first} is not the first"
+        )
+
+
 def table_check(epoch: int, id: str, result: dict[str, Any], own: OwnRound, account: Account) -> TableCheck:
     """The member's part of the table of `result`, an answer of a node, against its part of the round."""
     try:
         weights = {line.address: line.weight for line in read_payouts(result)}
-        genotype, leaves = bytes.fromhex(result["genotype"]), tuple(bytes.fromhex(leaf) for leaf in result["leaves"])
         seated = bool(result["seated"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckFailed("the node's answer about a result is malformed") from error
-    shares = [entry.signed.share for _, entry in account.shares.values()]
-    mine = any((share.epoch, share.genotype, share.leaves) == (epoch, genotype, leaves) for share in shares)
-    finder = account.member if mine else _STRANGER
+    finder = account.member if _claim(epoch, result) in account.finds else _STRANGER
     fair = table(own.entry.credits, finder, account.limit, own.entry.terms)
     part, owed = (
         Fraction(lines.get(account.member, 0), sum(lines.values()))

@@ -53,6 +53,15 @@ async def fetch_entries(pool: NodeClient, head: SignedHead, key: PrivateKey) -> 
     return sorted(found, key=lambda pair: pair[0])
 
 
+async def fetch_entry(pool: NodeClient, head: SignedHead, number: int) -> Entry:
+    """One entry that everybody may read, proven against `head`. Raises CheckFailed."""
+    item = await ask(pool, f"/v1/pool/ledger/{number}/proof", size=head.size)
+    found, entry = read_entry(item, head, None)
+    if found != number:
+        raise CheckFailed(f"the pool gave entry {found}, not {number}")
+    return entry
+
+
 def _shares(member: bytes) -> str:
     return f"/v1/pool/members/{address_text(member)}/shares"
 
@@ -87,8 +96,8 @@ async def _pages(
         before = following
 
 
-def read_entry(item: Any, head: SignedHead, subject: bytes) -> tuple[int, Entry]:
-    """An entry of a page, proven to be in the ledger, and about `subject`. Raises CheckFailed."""
+def read_entry(item: Any, head: SignedHead, subject: bytes | None) -> tuple[int, Entry]:
+    """An entry of a page, proven to be in the ledger, and about `subject`, if one is given. Raises CheckFailed."""
     try:
         number, text, nodes = item["number"], item["entry"], item["path"]
         if type(number) is not int or len(text) > 2 * MOST_BYTES or len(nodes) > 64:
@@ -101,7 +110,7 @@ def read_entry(item: Any, head: SignedHead, subject: bytes) -> tuple[int, Entry]
         raise CheckFailed("an entry of the ledger is malformed") from error
     if root_from_path(data, number, head.size, path) != head.root:
         raise CheckFailed(f"entry {number} is not in the ledger that the pool signed")
-    if subject_of(entry) != subject:
+    if subject is not None and subject_of(entry) != subject:
         raise CheckFailed(f"entry {number} is not about what was asked for")
     if isinstance(entry, ShareEntry | ContestedEntry):
         try:

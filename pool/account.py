@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pool.payouts import lines
 from pool.records import (
+    ConfirmedEntry,
     ContestedEntry,
     Credit,
     Entry,
@@ -23,6 +24,8 @@ from pool.records import (
 )
 from pool.searches import Searches
 
+Claim = tuple[int, bytes, tuple[bytes, ...]]
+"""Epoch, genotype and leaves of a training."""
 CONTESTED = "another member claims another training of this architecture; the pool trains it again to tell who is right"
 
 
@@ -40,7 +43,9 @@ class Account:
     """Sums of `member`, an address. `limit` is the most lines of a table on this network.
 
     `shares` are the credited ones by id, `contested` those that another member's share contradicts, until they are
-    credited. `problems` says, in sentences, where the ledger gives the member less than its own entries owe it.
+    credited. `finds` are the trainings that it was the first to hand in; `confirmed` those that another member had
+    handed in before, with the numbers of this member's entry and of the other's. `problems` says, in sentences, where
+    the ledger gives the member less than its own entries owe it.
     """
 
     member: bytes
@@ -54,6 +59,8 @@ class Account:
     shares: dict[bytes, tuple[int, ShareEntry]] = field(default_factory=dict)
     contested: dict[bytes, tuple[int, ContestedEntry]] = field(default_factory=dict)
     voided: dict[int, str] = field(default_factory=dict)  # why, by number of the share's entry
+    finds: set[Claim] = field(default_factory=set)
+    confirmed: dict[Claim, tuple[int, int]] = field(default_factory=dict)
     rounds: dict[int, OwnRound] = field(default_factory=dict)
     payments: list[PaidEntry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -137,6 +144,12 @@ class Account:
         points = self._due(number, entry)
         self.contested.pop(share.id, None)
         self.shares.setdefault(share.id, (number, entry))
+        claim = share.epoch, share.genotype, share.leaves
+        if isinstance(entry, ConfirmedEntry):
+            self.confirmed[claim] = number, entry.first
+        else:  # perhaps one that was confirmed, and takes the place of a false result now
+            self.finds.add(claim)
+            self.confirmed.pop(claim, None)
         self.scored += points
         self._points.append((number, points))
         if not self.terms.window:

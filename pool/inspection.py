@@ -9,6 +9,7 @@ from pool.history import Peaks
 from pool.ledger import encode_entry
 from pool.payouts import lines
 from pool.records import (
+    ConfirmedEntry,
     ContestedEntry,
     Entry,
     PaidEntry,
@@ -39,7 +40,7 @@ class Inspection:
         self._credited: set[bytes] = set()
         self._contested: dict[bytes, tuple[int, Share]] = {}
         self._resumed: dict[int, ResumedEntry] = {}  # those that were not voided, by number
-        self._claims: dict[bytes, dict[bytes, list[tuple[bytes, bytes]]]] = {}
+        self._claims: dict[bytes, dict[bytes, list[tuple[bytes, bytes, int]]]] = {}  # member, leaves, latest entry
 
     def take(self, entry: Entry) -> None:
         """The next entry."""
@@ -107,6 +108,11 @@ class Inspection:
         self._credited.add(share.id)
         if contradicts:
             return "a share was credited that contradicts another one"
+        if isinstance(entry, ConfirmedEntry):
+            claims = {number: claim for *claim, number in self._claims[work.id][share.genotype]}
+            mine, first = _claim(share), claims.get(entry.first)
+            if first is None or first[0] == mine[0] or first[1] != mine[1]:
+                return "a share was credited as the second of a training that nobody else had handed in"
         due = 0 if known else due
         return "" if entry.points == due else f"a share of {due} points that earned {entry.points}"
 
@@ -137,8 +143,13 @@ class Inspection:
     def _contradicts(self, work: bytes, share: Share) -> bool:
         """Whether a credited share of a member that is not refuted claims other leaves. Else keeps this claim."""
         said = self._claims.setdefault(work, {}).setdefault(share.genotype, [])
-        mine = share.address, digest("ponas/pool-claim", *share.leaves)[:16]
-        found = any(leaves != mine[1] and member not in self.book.refuted for member, leaves in said)
-        if not found and mine not in said:
-            said.append(mine)
+        mine = _claim(share)
+        found = any(leaves != mine[1] and member not in self.book.refuted for member, leaves, _ in said)
+        if not found:
+            said[:] = [*(claim for claim in said if claim[:2] != mine), (*mine, self.peaks.size)]
         return found
+
+
+def _claim(share: Share) -> tuple[bytes, bytes]:
+    """Who says what of a training."""
+    return share.address, digest("ponas/pool-claim", *share.leaves)[:16]

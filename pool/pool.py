@@ -27,6 +27,7 @@ from pool.ledger import Ledger
 from pool.payouts import lines, table
 from pool.records import (
     BanEntry,
+    ConfirmedEntry,
     ContestedEntry,
     Entry,
     PaidEntry,
@@ -314,11 +315,15 @@ class Pool:
         same = result is None or result.leaves == share.leaves
         if result is not None:
             writes += self.audits.compare(work.id, genotype, result.finder, signed, same)
-        at = milliseconds(now)
+        at, first = milliseconds(now), self.results.number_of(work.id, genotype)
         if origin is not None:
             self.append(ResumedEntry(at, signed, points, origin), writes)
+        elif not same:
+            self.append(ContestedEntry(at, signed, points), writes)
+        elif first is not None:
+            self.append(ConfirmedEntry(at, signed, points, first), writes)
         else:
-            self.append((ShareEntry if same else ContestedEntry)(at, signed, points), writes)
+            self.append(ShareEntry(at, signed, points), writes)
         self.leases.close(genotype)
         return Accepted(share.id, points)
 

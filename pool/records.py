@@ -313,6 +313,13 @@ class VoidedEntry(Record):
     reason: Annotated[str, Size(0, 500)]
 
 
+@dataclass(frozen=True, slots=True)
+class ConfirmedEntry(ShareEntry):
+    """Ledger: a share that says the same as another member's, the entry of number `first`: credited, but no find."""
+
+    first: U64
+
+
 Entry = (
     WorkEntry
     | ShareEntry
@@ -327,6 +334,6 @@ Entry = (
 )
 KINDS: tuple[type[Entry], ...] = (
     WorkEntry, ShareEntry, RoundEntry, PaidEntry, VoidEntry, RefutedEntry, TermsEntry, BanEntry, ContestedEntry,
-    ResumedEntry, VoidedEntry,
+    ResumedEntry, VoidedEntry, ConfirmedEntry,
 )  # fmt: skip
 KIND: dict[type[Entry], U8] = {cls: number for number, cls in enumerate(KINDS)}

@@ -70,8 +70,12 @@ class Site:
         for member, correct in scores.items():
             for _ in range(3):
                 self.share(member, correct)
+        self.reveal(number, seated)
+
+    def reveal(self, number: int, seated: bool = True, finder: bytes | None = None) -> None:
+        """The best result of the search is revealed, with another `finder` where the pool lies."""
         best = self.pool.candidates(1)[0]
-        table = self.pool.payouts_for(best, LIMIT)
+        table = self.pool.payouts_for(dataclasses.replace(best, finder=finder or best.finder), LIMIT)
         id = bytes([number]) * 32
         self.results[id.hex()] = {
             "id": id.hex(), "epoch": number, "owner": address_text(POOL.address), "seated": seated,
@@ -223,6 +227,27 @@ async def test_a_contested_share_honours_its_receipt_and_is_credited_once(tmp_pa
             ]  # fmt: skip
             receipts.add(signed.share.id, accepted.points + 1)
             assert "acknowledged with 261" in (await checked(found, tmp_path)).problems[0]
+
+
+@pytest.mark.parametrize("lie", [None, "table", "ledger"])
+async def test_only_the_first_of_two_that_agree_is_the_finder(tmp_path, lie):
+    async with site(audits=AuditPolicy(block=1, new=1, trusted=1), lease_size=1) as found:
+        found.pool.set_work(make_work(1), NOW)
+        if lie == "ledger":
+            found.pool.results.number_of = lambda work, genotype: 0
+        (first, _), (second, _) = found.share(OTHER, 300), found.share(ME, 300)
+        assert first.share.leaves == second.share.leaves
+        found.reveal(1, finder={None: None, "table": ME.address, "ledger": ME.address}[lie])
+        async with NodeClient(found.url) as client:
+            for member, confirmed in ((OTHER, 0), (ME, 1)):
+                findings = await check(client, client, member, tmp_path / member.public.hex(), 3, whole=True)
+                said = " ".join(findings.problems)
+                if lie == "ledger":
+                    assert "nobody else had handed in" in said and "entry 0 is not the first" in said
+                    continue
+                assert len(findings.account.confirmed) == confirmed
+                assert ("the payout table gives" in said) == (lie is not None and member is OTHER)
+                assert lie is not None or not said
 
 
 async def test_a_contested_share_that_is_never_decided_is_a_problem(tmp_path):

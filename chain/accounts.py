@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
+from chain.cache import Cache
 from chain.encoding import U64, Amount, Record
 from chain.errors import NotApplicable
 from chain.keys import system_address
@@ -27,27 +27,46 @@ class Account(Record):
 _NONE = Account(0, 0)
 
 # What was just written is read again soon, and a look-up costs a tenth of decoding.
-_decode = lru_cache(maxsize=1 << 16)(Account.decode)
+_known: Cache[bytes, Account] = Cache(1 << 16)
 
 
 def account(state: StateView, address: bytes) -> Account:
     """The account at `address`; empty where there is none."""
     data = state.get(ACCOUNT + address)
-    return _NONE if data is None else _decode(data)
+    if data is None:
+        return _NONE
+    found = _known.get(data)
+    if found is None:
+        found = Account.decode(data)
+        _known.put(data, found)
+    return found
+
+
+def write(state: Overlay, address: bytes, balance: int, nonce: int) -> None:
+    """Set the account at `address`."""
+    held = Account(balance, nonce)
+    data = held.encode()
+    _known.put(data, held)
+    state.put(ACCOUNT + address, data)
 
 
 def credit(state: Overlay, address: bytes, amount: int) -> None:
     """Add `amount` to a balance."""
     old = account(state, address)
-    state.put(ACCOUNT + address, Account(old.balance + amount, old.nonce).encode())
+    write(state, address, old.balance + amount, old.nonce)
 
 
 def debit(state: Overlay, address: bytes, amount: int) -> None:
     """Take `amount` from a balance; raises NotApplicable where it is not there."""
     old = account(state, address)
-    if old.balance < amount:
-        raise NotApplicable(f"balance {old.balance} is less than {amount}", "insufficient_balance")
-    state.put(ACCOUNT + address, Account(old.balance - amount, old.nonce).encode())
+    write(state, address, left(old.balance, amount), old.nonce)
+
+
+def left(balance: int, amount: int) -> int:
+    """`balance` without `amount`; raises NotApplicable where it is not there."""
+    if balance < amount:
+        raise NotApplicable(f"balance {balance} is less than {amount}", "insufficient_balance")
+    return balance - amount
 
 
 def move(state: Overlay, source: bytes, target: bytes, amount: int) -> None:

@@ -107,6 +107,32 @@ class Chain:
         except BrokenTree as error:
             raise corrupt(self.store.path, f"the state tree has a hole ({error})") from error
 
+    def extend(self, blocks: Sequence[Block]) -> None:
+        """Append blocks that follow the tip one after another, in one synced write.
+
+        The caller has checked their form and their signatures. Raises Invalid as `add_block` does; the blocks before
+        the one at fault are then in the chain.
+        """
+        parent = self.tip
+        for block in blocks:
+            if block.header.parent != parent.id:
+                raise UnknownParent(f"block {block.id.hex()} does not follow the one before")
+            _check_link(parent, block.header)
+            parent = block.header
+        try:
+            self._connect(blocks)
+        except BrokenTree as error:
+            raise corrupt(self.store.path, f"the state tree has a hole ({error})") from error
+
+    def _connect(self, blocks: Sequence[Block]) -> None:
+        try:
+            self._switch(self.tip, list(blocks))
+        except Invalid:
+            if len(blocks) > 1:
+                for block in blocks:
+                    self._connect([block])
+            raise
+
     def _branch(self, block: Block) -> tuple[list[Block], Header]:
         """Blocks from the fork to `block`, oldest first, and the header on the best chain that they fork from."""
         branch = [block]

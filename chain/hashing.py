@@ -10,12 +10,13 @@ EMPTY = bytes(32)
 
 def digest(tag: str, *parts: bytes) -> bytes:
     """32-byte hash of `parts` under `tag`. Every part is length-prefixed, so no two inputs collide by joining."""
-    joined = [_tag(tag)]
+    joined = [tag_bytes(tag)]
     for part in parts:
         joined += (len(part).to_bytes(8, "big"), part)
     return hashlib.sha256(b"".join(joined)).digest()
 
 
 @functools.cache
-def _tag(tag: str) -> bytes:
+def tag_bytes(tag: str) -> bytes:
+    """What `digest` hashes before the parts."""
     return bytes([len(tag)]) + tag.encode()

@@ -51,23 +51,13 @@ def undo_key(height: int) -> bytes:
     return UNDO + height.to_bytes(8, "big")
 
 
-def history_key(address: bytes, height: int, index: int) -> bytes:
-    """Key of an entry of the address index."""
-    return HISTORY + address + (_U64 - height).to_bytes(8, "big") + (_U32 - index).to_bytes(4, "big")
-
-
 def parse_history_key(key: bytes) -> tuple[int, int]:
     """Height and index of an entry of the address index."""
     return _U64 - int.from_bytes(key[-12:-4], "big"), _U32 - int.from_bytes(key[-4:], "big")
 
 
-def position_value(height: int, index: int) -> bytes:
-    """Value of the transaction index."""
-    return height.to_bytes(8, "big") + index.to_bytes(4, "big")
-
-
 def parse_position(value: bytes) -> tuple[int, int]:
-    """Inverse of `position_value`."""
+    """Height and index from a value of the transaction index."""
     return int.from_bytes(value[:8], "big"), int.from_bytes(value[8:], "big")
 
 
@@ -93,8 +83,10 @@ def addresses_of(transaction: Transaction) -> set[bytes]:
 def index_keys(block: Block) -> list[tuple[bytes, bytes]]:
     """Entries of the transaction and address indexes that a canonical block has."""
     height = block.header.height
+    complement, position = (_U64 - height).to_bytes(8, "big"), height.to_bytes(8, "big")
     entries: list[tuple[bytes, bytes]] = []
     for index, transaction in enumerate(block.transactions):
-        entries.append((TRANSACTION + transaction.id, position_value(height, index)))
-        entries += [(history_key(address, height, index), b"") for address in addresses_of(transaction)]
+        entries.append((TRANSACTION + transaction.id, position + index.to_bytes(4, "big")))
+        place = complement + (_U32 - index).to_bytes(4, "big")
+        entries += [(HISTORY + address + place, b"") for address in addresses_of(transaction)]
     return entries

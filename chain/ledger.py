@@ -44,6 +44,22 @@ def context_of(header: Header) -> BlockContext:
 
 def check_stateless(rules: Rules, block: Block) -> None:
     """Everything about a block that needs no state: form, size, roots, signatures."""
+    check_form(rules, block)
+    block.header.check_signature(rules.network)
+    verify_all(signatures(rules, block)[1:])
+
+
+def signatures(rules: Rules, block: Block) -> list[tuple[bytes, bytes, bytes]]:
+    """Public key, signature and message of the header and of every transaction that has one."""
+    network, header = rules.network, block.header
+    return [
+        (header.minter, header.signature, header.signed_message(network)),
+        *[(each.sender, each.signature, each.signed_message(network)) for each in block.transactions[1:]],
+    ]
+
+
+def check_form(rules: Rules, block: Block) -> None:
+    """Everything about a block that needs neither state nor a look at signatures."""
     header = block.header
     if header.version != VERSION:
         raise BadBlock(f"block version {header.version}, expected {VERSION}", "bad_version")
@@ -55,10 +71,7 @@ def check_stateless(rules: Rules, block: Block) -> None:
         raise BadBlock("a block has one coinbase", "two_coinbases")
     if transactions_root(block.transactions) != header.transactions_root:
         raise BadBlock("the transactions root does not fit the transactions", "bad_transactions_root")
-    header.check_signature(rules.network)
     block.transactions[0].check_signature(rules.network)
-    signed = block.transactions[1:]
-    verify_all([(each.sender, each.signature, each.signed_message(rules.network)) for each in signed])
 
 
 def begin(rules: Rules, state: Overlay, context: BlockContext) -> None:
@@ -87,25 +100,37 @@ def apply_transaction(
 
     Raises an Invalid: NotApplicable where nonce, balance or phase do not fit, Missing where facts are needed first.
     """
-    trial = Overlay(state)
-    if transaction.fee < rules.minimum_fee(transaction):
-        raise BadTransaction(f"fee {transaction.fee} is below {rules.minimum_fee(transaction)}", "fee_too_low")
-    sender = accounts.account(trial, transaction.address)
+    address, fee = transaction.address, transaction.fee
+    least = rules.minimum_fee(transaction)
+    if fee < least:
+        raise BadTransaction(f"fee {fee} is below {least}", "fee_too_low")
+    sender = accounts.account(state, address)
     if transaction.nonce != sender.nonce:
         code = "nonce_too_low" if transaction.nonce < sender.nonce else "nonce_too_high"
         raise NotApplicable(f"nonce {transaction.nonce}, the account is at {sender.nonce}", code)
-    if sender.balance < transaction.fee:
+    if sender.balance < fee:
         raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
-    paid = accounts.Account(sender.balance - transaction.fee, sender.nonce + 1)
-    trial.put(accounts.ACCOUNT + transaction.address, paid.encode())
     if transaction.kind == Kind.TRANSFER:
-        for output in transaction.transfer.outputs:
-            accounts.move(trial, transaction.address, output.address, output.amount)
-    else:
-        missing = rules.apply(trial, context, transaction, index)
-        if missing:
-            raise Missing(missing)
+        _transfer(state, address, sender.balance - fee, sender.nonce + 1, transaction.transfer.outputs)
+        return
+    trial = Overlay(state)
+    accounts.write(trial, address, sender.balance - fee, sender.nonce + 1)
+    missing = rules.apply(trial, context, transaction, index)
+    if missing:
+        raise Missing(missing)
     trial.merge_into(state)
+
+
+def _transfer(state: Overlay, address: bytes, balance: int, nonce: int, outputs: tuple[Output, ...]) -> None:
+    """Pay `outputs` one after another from the sender's `balance`; nothing is written where it does not suffice."""
+    for output in outputs:
+        after = accounts.left(balance, output.amount)
+        if output.address != address:
+            balance = after
+    accounts.write(state, address, balance, nonce)
+    for output in outputs:
+        if output.address != address:
+            accounts.credit(state, output.address, output.amount)
 
 
 def apply_block(rules: Rules, parent: Header, state: Overlay, block: Block) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+_UNCHANGED: Any = object()
 
 
 class StateView(Protocol):
@@ -32,9 +35,8 @@ class Overlay:
 
     def get(self, key: bytes) -> bytes | None:
         """Value at `key`, or None."""
-        if key in self.changes:
-            return self.changes[key]
-        return self.base.get(key)
+        value = self.changes.get(key, _UNCHANGED)
+        return self.base.get(key) if value is _UNCHANGED else value
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set `key`."""
@@ -43,6 +45,10 @@ class Overlay:
     def delete(self, key: bytes) -> None:
         """Remove `key`."""
         self.changes[key] = None
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set or, where None, remove many keys."""
+        self.changes.update(changes)
 
     def merge_into(self, target: Overlay) -> None:
         """Move every change to `target`, which must be this overlay's base."""

@@ -9,22 +9,24 @@ inner node is 1, hash of the left child, hash of the right child.
 from __future__ import annotations
 
 import hashlib
+import operator
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from chain.encoding import Hash, Record, Size
-from chain.hashing import EMPTY
+from chain.hashing import EMPTY, tag_bytes
 
 _BITS = 256
 _LEAF = 0
 _INNER = 1
 _LEAF_BYTE = b"\0"
 _INNER_BYTE = b"\1"
+_DEPTHS = tuple(depth.to_bytes(2, "big") for depth in range(_BITS + 1))
 _LENGTH = (32).to_bytes(8, "big")
-_LEAF_TAG = bytes([len("ponas/state-leaf")]) + b"ponas/state-leaf" + _LENGTH
-_INNER_TAG = bytes([len("ponas/state-node")]) + b"ponas/state-node" + _LENGTH
+_LEAF_TAG = tag_bytes("ponas/state-leaf") + _LENGTH
+_INNER_TAG = tag_bytes("ponas/state-node") + _LENGTH
 
 
 class NodeStore(Protocol):
@@ -34,12 +36,8 @@ class NodeStore(Protocol):
         """Node at `key`, or None."""
         ...
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set the node at `key`."""
-        ...
-
-    def delete(self, key: bytes) -> None:
-        """Remove the node at `key`, where there is one."""
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set the nodes of `changes`; None removes one."""
         ...
 
 
@@ -57,7 +55,7 @@ class BrokenTree(Exception):
 
 def node_key(depth: int, prefix: int) -> bytes:
     """Storage key of the place reached by the `depth` bits of `prefix`."""
-    return depth.to_bytes(2, "big") + prefix.to_bytes((depth + 7) >> 3, "big")
+    return _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
 
 
 def _leaf_hash(node: bytes) -> bytes:
@@ -82,110 +80,177 @@ def update(nodes: NodeStore, changes: Mapping[bytes, bytes | None]) -> bytes:
     """Apply `changes` (None removes a key) and return the new root. Visits every touched node once."""
     if not changes:
         return tree_root(nodes)
-    items: list[tuple[int, bytes | None]] = []
+    items: list[tuple[bytes, bytes | None]] = []
+    sha256 = hashlib.sha256
     for key, value in changes.items():
-        place = hashlib.sha256(key).digest()
-        node = None if value is None else _LEAF_BYTE + place + hashlib.sha256(value).digest()
-        items.append((int.from_bytes(place, "big"), node))
+        place = sha256(key).digest()
+        items.append((place, None if value is None else _LEAF_BYTE + place + sha256(value).digest()))
     items.sort(key=_place)
-    root, leaf = _Update(nodes, items).run(0, 0, 0, len(items))
+    batch = _Update(nodes, items)
+    root, leaf = batch.run(0, 0, 0, len(items), None)
     if leaf is not None:
-        nodes.put(node_key(0, 0), leaf)
+        batch.written[node_key(0, 0)] = leaf
+    nodes.write(batch.written)
     return root
 
 
-def _place(item: tuple[int, bytes | None]) -> int:
-    return item[0]
-
-
-def _split(items: list[tuple[int, bytes | None]], depth: int, prefix: int, low: int, high: int) -> int:
-    """Index in items[low:high], which share `depth` bits, of the first item whose next bit is 1."""
-    return bisect_left(items, (prefix << 1 | 1) << (_BITS - 1 - depth), low, high, key=_place)
-
+_place = operator.itemgetter(0)
 
 # What a place holds after an update: its hash, and the leaf where it is one. A leaf is not stored yet: the parent puts
 # it here, or takes it further up where it is alone.
 _Result = tuple[bytes, bytes | None]
 
+_VOID: _Result = (EMPTY, None)
+
 
 class _Update:
-    """One batch of sorted changes on its way down the tree."""
+    """One batch of changes, sorted by place, on its way down the tree."""
 
-    __slots__ = ("items", "nodes")
+    __slots__ = ("get", "leaves", "places", "written")
 
-    def __init__(self, nodes: NodeStore, items: list[tuple[int, bytes | None]]) -> None:
-        self.nodes = nodes
-        self.items = items
+    def __init__(self, nodes: NodeStore, items: list[tuple[bytes, bytes | None]]) -> None:
+        self.get = nodes.get  # what is written is not read again: a place is visited once
+        self.written: dict[bytes, bytes | None] = {}
+        self.places = [int.from_bytes(place, "big") for place, _ in items]
+        self.leaves = [leaf for _, leaf in items]
 
-    def run(self, depth: int, prefix: int, low: int, high: int, old: bytes | None = None) -> _Result:
-        """Apply items[low:high] to the place at `prefix`, whose hash was `old` where the parent knows it."""
+    def run(self, depth: int, prefix: int, low: int, high: int, old: bytes | None) -> _Result:
+        """Apply the changes from `low` to `high` to the place at `prefix`.
+
+        `old` is the hash that the parent has for it; None at the root.
+        """
+        if high - low == 1:
+            return self._follow(depth, prefix, low, old)
         key = node_key(depth, prefix)
-        node = None if old == EMPTY else self.nodes.get(key)
-        if node is None and old is not None and old != EMPTY:
-            raise BrokenTree(f"no node at depth {depth}")
+        node = self._node(depth, key, old)
         if node is not None and node[0] == _INNER:
-            return self._inner(key, node, depth, prefix, low, high)
-        leaves = [item for item in self.items[low:high] if item[1] is not None]
+            middle = bisect_left(self.places, (prefix << 1 | 1) << (_BITS - 1 - depth), low, high)
+            left = self.run(depth + 1, prefix << 1, low, middle, node[1:33]) if low < middle else None
+            right = self.run(depth + 1, prefix << 1 | 1, middle, high, node[33:]) if middle < high else None
+            return self._join(key, node, depth, prefix, left, right)
+        places, leaves = list[int](), list[bytes]()
+        for at in range(low, high):
+            leaf = self.leaves[at]
+            if leaf is not None:
+                places.append(self.places[at])
+                leaves.append(leaf)
         if node is not None:
             place = int.from_bytes(node[1:33], "big")
-            at = bisect_left(self.items, place, low, high, key=_place)
-            if at == high or self.items[at][0] != place:
-                leaves.insert(bisect_left(leaves, place, key=_place), (place, node))
+            at = bisect_left(self.places, place, low, high)
+            if at == high or self.places[at] != place:
+                at = bisect_left(places, place)
+                places.insert(at, place)
+                leaves.insert(at, node)
             if not leaves:
-                self.nodes.delete(key)
-        return self._build(leaves, depth, prefix, 0, len(leaves))
+                self.written[key] = None
+        return self._build(places, leaves, depth, prefix, 0, len(leaves))
 
-    def _build(self, leaves: list[tuple[int, bytes | None]], depth: int, prefix: int, low: int, high: int) -> _Result:
+    def _follow(self, depth: int, prefix: int, at: int, old: bytes | None) -> _Result:
+        """What `run` does, for a single change: down its path, and up again."""
+        place, leaf = self.places[at], self.leaves[at]
+        get, written, sha256 = self.get, self.written, hashlib.sha256
+        path: list[tuple[bytes, bytes, bytes]] = []  # key, node, and the hash of the child that is not on the way
+        key = _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
+        while (node := get(key) if old != EMPTY else None) is not None and node[0] == _INNER:
+            depth += 1
+            prefix = place >> (_BITS - depth)
+            old, other = (node[33:], node[1:33]) if prefix & 1 else (node[1:33], node[33:])
+            path.append((key, node, other))
+            key = _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
+        if node is None and old is not None and old != EMPTY:
+            raise BrokenTree(f"no node at depth {depth}")
+        result, lone = self._replace(depth, prefix, key, node, place, leaf)
+        while path:
+            below, right = key, prefix & 1
+            key, node, other = path.pop()
+            depth -= 1
+            prefix >>= 1
+            if result == EMPTY or other == EMPTY:
+                done = (result, lone)
+                result, lone = self._join(key, node, depth, prefix, *((None, done) if right else (done, None)))
+                continue
+            if lone is not None:
+                written[below] = lone
+                lone = None
+            if right:
+                written[key] = _INNER_BYTE + other + result
+                result = sha256(_INNER_TAG + other + _LENGTH + result).digest()
+            else:
+                written[key] = _INNER_BYTE + result + other
+                result = sha256(_INNER_TAG + result + _LENGTH + other).digest()
+        return result, lone
+
+    def _replace(
+        self, depth: int, prefix: int, key: bytes, node: bytes | None, place: int, leaf: bytes | None
+    ) -> _Result:
+        """Apply a single change to a place that holds the leaf `node`, or nothing."""
+        if node is not None and (other := int.from_bytes(node[1:33], "big")) != place:
+            if leaf is None:
+                return _leaf_hash(node), node
+            ordered = [(place, leaf), (other, node)] if place < other else [(other, node), (place, leaf)]
+            places, leaves = [at for at, _ in ordered], [found for _, found in ordered]
+            return self._build(places, leaves, depth, prefix, 0, 2)
+        if leaf is not None:
+            return _leaf_hash(leaf), leaf
+        if node is not None:
+            self.written[key] = None
+        return _VOID
+
+    def _node(self, depth: int, key: bytes, old: bytes | None) -> bytes | None:
+        if old == EMPTY:
+            return None
+        node = self.get(key)
+        if node is None and old is not None:
+            raise BrokenTree(f"no node at depth {depth}")
+        return node
+
+    def _build(self, places: list[int], leaves: list[bytes], depth: int, prefix: int, low: int, high: int) -> _Result:
         """Put leaves[low:high] where nothing is stored."""
         if high - low == 0:
-            return EMPTY, None
+            return _VOID
         if high - low == 1:
-            leaf = leaves[low][1] or b""
-            return _leaf_hash(leaf), leaf
-        middle = _split(leaves, depth, prefix, low, high)
-        left = self._build(leaves, depth + 1, prefix << 1, low, middle)
-        right = self._build(leaves, depth + 1, prefix << 1 | 1, middle, high)
-        return self._join(node_key(depth, prefix), depth, prefix, left, right)
+            return _leaf_hash(leaves[low]), leaves[low]
+        middle = bisect_left(places, (prefix << 1 | 1) << (_BITS - 1 - depth), low, high)
+        left = self._build(places, leaves, depth + 1, prefix << 1, low, middle)
+        right = self._build(places, leaves, depth + 1, prefix << 1 | 1, middle, high)
+        return self._store(node_key(depth, prefix), depth, prefix, left, right)
 
-    def _inner(self, key: bytes, node: bytes, depth: int, prefix: int, low: int, high: int) -> _Result:
-        middle = _split(self.items, depth, prefix, low, high)
+    def _join(
+        self, key: bytes, node: bytes, depth: int, prefix: int, left: _Result | None, right: _Result | None
+    ) -> _Result:
+        """The inner node `node` after its children changed; None stands for a child that no change reached."""
         old_left, old_right = node[1:33], node[33:]
-        left: _Result = (old_left, None)
-        right: _Result = (old_right, None)
-        if low < middle:
-            left = self.run(depth + 1, prefix << 1, low, middle, old_left)
-        if middle < high:
-            right = self.run(depth + 1, prefix << 1 | 1, middle, high, old_right)
-        if left[0] == EMPTY and right[0] == EMPTY:
-            self.nodes.delete(key)
-            return EMPTY, None
+        new_left, new_right = left or (old_left, None), right or (old_right, None)
+        if new_left[0] == EMPTY and new_right[0] == EMPTY:
+            self.written[key] = None
+            return _VOID
         # A child that just became empty may leave a leaf alone beside it; a child that was empty before has an
         # inner node beside it, unless that one changed and is known already.
-        if left[0] == EMPTY and old_left != EMPTY and middle == high:
-            right = (right[0], self._leaf_at(depth + 1, prefix << 1 | 1))
-        elif right[0] == EMPTY and old_right != EMPTY and low == middle:
-            left = (left[0], self._leaf_at(depth + 1, prefix << 1))
-        if left[0] == EMPTY and right[1] is not None:
-            self.nodes.delete(node_key(depth + 1, prefix << 1 | 1))
-            self.nodes.delete(key)
-            return right
-        if right[0] == EMPTY and left[1] is not None:
-            self.nodes.delete(node_key(depth + 1, prefix << 1))
-            self.nodes.delete(key)
-            return left
-        return self._join(key, depth, prefix, left, right)
+        if right is None and new_left[0] == EMPTY != old_left:
+            new_right = (old_right, self._leaf_at(depth + 1, prefix << 1 | 1))
+        elif left is None and new_right[0] == EMPTY != old_right:
+            new_left = (old_left, self._leaf_at(depth + 1, prefix << 1))
+        if new_left[0] == EMPTY and new_right[1] is not None:
+            self.written[node_key(depth + 1, prefix << 1 | 1)] = None
+            self.written[key] = None
+            return new_right
+        if new_right[0] == EMPTY and new_left[1] is not None:
+            self.written[node_key(depth + 1, prefix << 1)] = None
+            self.written[key] = None
+            return new_left
+        return self._store(key, depth, prefix, new_left, new_right)
 
-    def _join(self, key: bytes, depth: int, prefix: int, left: _Result, right: _Result) -> _Result:
+    def _store(self, key: bytes, depth: int, prefix: int, left: _Result, right: _Result) -> _Result:
         """Store the inner node of two children and the children that are leaves."""
         if left[1] is not None:
-            self.nodes.put(node_key(depth + 1, prefix << 1), left[1])
+            self.written[node_key(depth + 1, prefix << 1)] = left[1]
         if right[1] is not None:
-            self.nodes.put(node_key(depth + 1, prefix << 1 | 1), right[1])
-        self.nodes.put(key, _INNER_BYTE + left[0] + right[0])
+            self.written[node_key(depth + 1, prefix << 1 | 1)] = right[1]
+        self.written[key] = _INNER_BYTE + left[0] + right[0]
         return _inner_hash(left[0], right[0]), None
 
     def _leaf_at(self, depth: int, prefix: int) -> bytes | None:
-        node = self.nodes.get(node_key(depth, prefix))
+        node = self.get(node_key(depth, prefix))
         if node is None:
             raise BrokenTree(f"no node at depth {depth}")
         return node if node[0] == _LEAF else None

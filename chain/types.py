@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from typing import Annotated
 
 from chain.encoding import U8, U64, Address, Amount, Hash, PublicKey, Record, Signature, Size
 from chain.errors import BadTransaction
 from chain.hashing import EMPTY, digest
 from chain.keys import PrivateKey, address_of, verify
+from chain.lazy import lazy
 from chain.merkle import merkle_root
 
 VERSION = 1
@@ -72,22 +72,22 @@ class Transaction(Record):
     body: Annotated[bytes, Size(0, MAX_BODY)]
     signature: Signature
 
-    @cached_property
+    @lazy
     def raw(self) -> bytes:
         """Canonical bytes."""
         return self.encode()
 
-    @cached_property
+    @lazy
     def id(self) -> bytes:
         """Hash of the canonical bytes."""
         return digest("ponas/transaction", self.raw)
 
-    @cached_property
+    @lazy
     def transfer(self) -> TransferBody:
         """Body of a transfer; raises BadEncoding where it is none."""
         return TransferBody.decode(self.body)
 
-    @property
+    @lazy
     def address(self) -> bytes:
         """Address of the sender."""
         return address_of(self.sender)
@@ -130,12 +130,12 @@ class Header(Record):
     minter: PublicKey
     signature: Signature
 
-    @cached_property
+    @lazy
     def raw(self) -> bytes:
         """Canonical bytes."""
         return self.encode()
 
-    @cached_property
+    @lazy
     def id(self) -> bytes:
         """Block id: hash of the whole header."""
         return digest("ponas/block", self.raw)
@@ -167,7 +167,7 @@ class Block(Record):
         block.__dict__["raw"] = data
         return block
 
-    @cached_property
+    @lazy
     def raw(self) -> bytes:
         """Canonical bytes."""
         return self.encode()

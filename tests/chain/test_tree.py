@@ -25,11 +25,8 @@ class Nodes(dict):
         self.reads += 1
         return super().get(key)
 
-    def put(self, key, value):
-        self[key] = value
-
-    def delete(self, key):
-        self.pop(key, None)
+    def write(self, changes):
+        apply(self, changes)
 
 
 def apply(state, batch):

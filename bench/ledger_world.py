@@ -1,0 +1,105 @@
+"""A ledger of the size one asks for, under the real rules: accounts, blocks full of transfers, a file of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from chain.chain import Chain
+from chain.hashing import digest
+from chain.keys import PrivateKey
+from chain.store import Store
+from chain.types import MAX_OUTPUTS, Block, Kind, Output, Transaction, TransferBody, sign_transaction
+from consensus.rules import ConsensusRules
+from ponas_node.testnet.genesis import testnet_genesis
+
+FEE = 5_000
+START = 10**9
+SEED = 20260301
+T = TypeVar("T")
+_CREATED_PER_BLOCK = 128  # transfers of 256 outputs
+
+
+class NoFacts:
+    """The bench has no results to judge."""
+
+    def get(self, key: bytes) -> int | None:
+        """Nothing is known."""
+        return None
+
+
+class World:
+    """Keys, rules and transfers of one benchmark. `keys` are the accounts that send; they are created first."""
+
+    def __init__(self, accounts: int, senders: int, seed: int = SEED) -> None:
+        self.random = random.Random(seed)
+        self.minter = _key("minter", 0)
+        self._funder = _key("funder", 0)
+        genesis = testnet_genesis(0, (self.minter.public,), (self._funder.address,), 10**6 * START)
+        self.rules = ConsensusRules(genesis, NoFacts())
+        self.keys = [_key("sender", number) for number in range(senders)]
+        others = (digest("bench/other", number.to_bytes(8, "big"))[:20] for number in range(accounts - senders))
+        self.addresses = [*(key.address for key in self.keys), *others]
+        self._nonces = [0] * senders
+
+    def open(self, path: Path) -> Chain:
+        """The chain in the database at `path`; a new one where there is none. Close `chain.store` after use."""
+        return Chain(Store(path, self.rules.network), self.rules)
+
+    def fund(self, chain: Chain) -> list[Block]:
+        """Make all accounts."""
+        transfers = [
+            self._sign(self._funder, number, [Output(address, START) for address in part], 10 * MAX_OUTPUTS * 32)
+            for number, part in enumerate(_parts(self.addresses, MAX_OUTPUTS))
+        ]
+        return [self.mint(chain, part) for part in _parts(transfers, _CREATED_PER_BLOCK)]
+
+    def transfers(self, count: int, fee: int = FEE) -> list[Transaction]:
+        """Transfers between accounts drawn at random, every sender's in order."""
+        return [self.transfer(self.random.randrange(len(self.keys)), fee) for _ in range(count)]
+
+    def transfer(self, sender: int, fee: int = FEE) -> Transaction:
+        """The next transfer of a sender."""
+        nonce = self._nonces[sender]
+        self._nonces[sender] += 1
+        return self._sign(self.keys[sender], nonce, [Output(self.random.choice(self.addresses), 1)], fee)
+
+    def mint(self, chain: Chain, transactions: Sequence[Transaction], later: int = 1) -> Block:
+        """A block on the tip, `later` slots after it, made the tip."""
+        block = self.draft(chain, transactions, later)
+        chain.extend([block])
+        return block
+
+    def draft(self, chain: Chain, transactions: Iterable[Transaction], later: int = 1) -> Block:
+        """A block for the tip, not added."""
+        slot = chain.tip.slot + later
+        seat = self.rules.leader(chain.state, chain.tip, slot)
+        header, taken = chain.draft(slot, seat, self.minter.public, transactions)
+        return Block(header.signed(self.minter, self.rules.network), taken)
+
+    def _sign(self, key: PrivateKey, nonce: int, outputs: Sequence[Output], fee: int) -> Transaction:
+        return sign_transaction(key, self.rules.network, Kind.TRANSFER, nonce, fee, TransferBody(tuple(outputs)))
+
+
+def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
+    """A file of blocks, each after its length."""
+    with path.open("wb") as file:
+        for block in blocks:
+            file.write(len(block.raw).to_bytes(4, "big") + block.raw)
+
+
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """The blocks of a file of `write_blocks`."""
+    with path.open("rb") as file:
+        while size := file.read(4):
+            yield file.read(int.from_bytes(size, "big"))
+
+
+def _key(name: str, number: int) -> PrivateKey:
+    return PrivateKey(digest("bench/" + name, number.to_bytes(8, "big")))
+
+
+def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from chain.deadline import Deadline
 from chain.errors import BadBlock, Invalid, Missing, Reject, TooDeep, UnknownParent
 from chain.hashing import EMPTY
 from chain.ledger import apply_block, check_stateless, draft_block
@@ -218,20 +219,25 @@ class Chain:
         return lowest
 
     def draft(
-        self, slot: int, seat: bytes, minter: bytes, candidates: Iterable[Transaction]
+        self,
+        slot: int,
+        seat: bytes,
+        minter: bytes,
+        candidates: Iterable[Transaction],
+        deadline: Deadline | None = None,
     ) -> tuple[Header, tuple[Transaction, ...]]:
         """An unsigned block on the tip: its header (sign it with `Header.signed`) and transactions, coinbase first.
 
-        Takes from `candidates`, in order, what applies and fits. Changes nothing.
+        Takes from `candidates`, in order, what applies and fits, until `deadline`; what follows takes time with the
+        number chosen only. Changes nothing.
         """
         if slot <= self.tip.slot:
             raise ValueError(f"slot {slot} is not after the tip's {self.tip.slot}")
         context = BlockContext(self.tip.height + 1, slot, self.tip.id, seat)
-        offered = list(candidates)
         most = self.rules.parameters.max_block_bytes
         room = most - self._reserve
         while True:
-            draft = draft_block(self.rules, self.store.state, context, offered, room)
+            draft = draft_block(self.rules, self.store.state, context, candidates, room, deadline)
             root = transactions_root(draft.transactions)
             header = Header(VERSION, context.height, slot, self.tip.id, root, EMPTY, seat, minter, bytes(64))
             size = len(Block(header, draft.transactions).raw)
@@ -239,6 +245,7 @@ class Chain:
             if size <= most or room < 0:
                 break
             room -= size - most
+            candidates, deadline = draft.transactions[1:], None
         state_root = update(Overlay(self.store.nodes), draft.state.changes)
         return dataclasses.replace(header, state_root=state_root), draft.transactions
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from chain import accounts
+from chain.deadline import Deadline
 from chain.encoding import Record, Size
 from chain.errors import BadBlock, BadCoinbase, BadTransaction, Invalid, Missing, NotApplicable
 from chain.keys import verify_all
@@ -18,6 +19,7 @@ from chain.state import Overlay, StateView
 from chain.types import (
     MAX_BLOCK_TRANSACTIONS,
     MAX_COINBASE_OUTPUTS,
+    MIN_TRANSACTION,
     VERSION,
     Block,
     CoinbaseBody,
@@ -133,6 +135,26 @@ def _transfer(state: Overlay, address: bytes, balance: int, nonce: int, outputs:
             accounts.credit(state, output.address, output.amount)
 
 
+def undo_transfer(state: Overlay, transaction: Transaction) -> bool:
+    """Take back the last transaction of its sender; False, the state to be thrown away, where that cannot be done.
+
+    It cannot where it is no transfer, or where what it paid has been spent.
+    """
+    if transaction.kind != Kind.TRANSFER:
+        return False
+    address, returned = transaction.address, transaction.fee
+    for output in transaction.transfer.outputs:
+        if output.address != address:
+            held = accounts.account(state, output.address)
+            if held.balance < output.amount:
+                return False
+            accounts.write(state, output.address, held.balance - output.amount, held.nonce)
+            returned += output.amount
+    sender = accounts.account(state, address)
+    accounts.write(state, address, sender.balance + returned, sender.nonce - 1)
+    return True
+
+
 def apply_block(rules: Rules, parent: Header, state: Overlay, block: Block) -> None:
     """Apply a block that passed `check_stateless` to the state after its parent, all but the check of the state root.
 
@@ -200,16 +222,26 @@ class Draft:
 
 
 def draft_block(
-    rules: Rules, state: StateView, context: BlockContext, candidates: Iterable[Transaction], most_bytes: int
+    rules: Rules,
+    state: StateView,
+    context: BlockContext,
+    candidates: Iterable[Transaction],
+    most_bytes: int,
+    deadline: Deadline | None = None,
 ) -> Draft:
-    """Choose from `candidates`, in order, what applies; add the coinbase. Never raises for a bad candidate."""
+    """Choose from `candidates`, in order, what applies; add the coinbase. Never raises for a bad candidate.
+
+    Candidates are looked at until the block is full or `deadline` has passed.
+    """
     overlay = Overlay(state)
     begin(rules, overlay, context)
     chosen: list[Transaction] = []
     left_out: list[tuple[Transaction, Invalid]] = []
     used = 0
     for transaction in candidates:
-        if len(chosen) == MAX_BLOCK_TRANSACTIONS - 1:
+        if len(chosen) == MAX_BLOCK_TRANSACTIONS - 1 or most_bytes - used < MIN_TRANSACTION:
+            break
+        if deadline is not None and deadline.has_passed:
             break
         if used + len(transaction.raw) > most_bytes:
             continue

@@ -2,67 +2,27 @@
 
 Every transaction is judged by applying it to a scratch overlay: the tip's state at the start of the next block with the
 pool's other transactions applied. The overlay is built anew when tip or slot change, and after an eviction, which
-therefore makes room for many at once.
+therefore makes room for many at once. The rules of the pool stand in docs/mempool.md.
 """
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator
 
 from chain import accounts
 from chain.chain import Outcome
 from chain.errors import BadTransaction, Ignore, Invalid, Missing, NotApplicable
-from chain.ledger import apply_transaction, begin
+from chain.ledger import apply_transaction, begin, undo_transfer
+from chain.room import MempoolLimits, check_raise, is_full
 from chain.rules import BlockContext, Rules
 from chain.state import Overlay, StateView
 from chain.types import Kind, Transaction
+from chain.waiting import PROTOCOL_KINDS, Entry, Standing, Waiting
 
-_PRIORITY_KINDS = frozenset({Kind.BEACON, Kind.REVEAL})
+__all__ = ["Mempool", "MempoolLimits", "Standing"]
+
 _BLOCK_RESERVE = 4096  # bytes of a block that header and coinbase may need
-_RATE_SCALE = 1 << 20
 _EVICTED_PART = 16  # an eviction makes room for one sixteenth of the pool
-
-
-@dataclass(frozen=True, slots=True)
-class MempoolLimits:
-    """How much a pool holds.
-
-    `nonce_gap`: how far ahead of the sender's next nonce a transaction may be. `idle_blocks`: for how many blocks one
-    may be in the pool without being ready.
-    """
-
-    count: int = 5000
-    size: int = 16 << 20
-    per_sender: int = 64
-    nonce_gap: int = 16
-    idle_blocks: int = 6
-
-
-class Standing(Enum):
-    """Whether a pooled transaction can go into the next block."""
-
-    READY = "ready"
-    PARKED = "parked"  # an earlier nonce of the sender is not here
-    WAITING = "waiting"  # facts are missing
-
-
-@dataclass(slots=True)
-class _Entry:
-    transaction: Transaction
-    address: bytes
-    rate: int
-    standing: Standing
-    missing: tuple[object, ...] = ()
-    idle_since: int | None = None  # height of the next block when it was first seen not ready
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """What eviction goes by, the lowest first: only what is ready is sure to pay its fee."""
-        if self.standing is not Standing.READY:
-            return 0, 0
-        return (2 if self.transaction.kind in _PRIORITY_KINDS else 1), self.rate
 
 
 class Mempool:
@@ -71,41 +31,57 @@ class Mempool:
     def __init__(self, rules: Rules, limits: MempoolLimits | None = None) -> None:
         self.rules = rules
         self.limits = limits if limits is not None else MempoolLimits()
-        self.size = 0
-        self._entries: dict[bytes, _Entry] = {}  # in the order in which they apply to the scratch overlay
-        self._senders: dict[bytes, dict[int, _Entry]] = {}
+        self._waiting = Waiting()
         self._scratch: Overlay | None = None
         self._context: BlockContext | None = None
-        self._floor: tuple[int, int] | None = None
+        self._floor: tuple[int, int] | None = None  # least rank in the pool, where known
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._waiting)
 
     def __contains__(self, transaction_id: bytes) -> bool:
-        return transaction_id in self._entries
+        return self._waiting.get(transaction_id) is not None
+
+    @property
+    def size(self) -> int:
+        """Canonical bytes of all pooled transactions."""
+        return self._waiting.size
+
+    @property
+    def ready(self) -> int:
+        """How many could go into the next block."""
+        return self._waiting.ready
 
     def get(self, transaction_id: bytes) -> Transaction | None:
         """A pooled transaction."""
-        entry = self._entries.get(transaction_id)
+        entry = self._waiting.get(transaction_id)
         return None if entry is None else entry.transaction
 
     def standing(self, transaction_id: bytes) -> Standing | None:
         """Whether a pooled transaction can go into the next block."""
-        entry = self._entries.get(transaction_id)
+        entry = self._waiting.get(transaction_id)
         return None if entry is None else entry.standing
 
     def transactions(self) -> list[Transaction]:
         """Everything in the pool, in order of arrival."""
-        return [entry.transaction for entry in self._entries.values()]
+        return [entry.transaction for entry in self._waiting.entries()]
+
+    def best_first(self) -> Iterator[Transaction]:
+        """Ready ones: the protocol's, then by fee per byte. The pool must not change while they are taken."""
+        return self._waiting.best_first()
+
+    def candidates(self) -> list[Transaction]:
+        """All of `best_first`."""
+        return list(self.best_first())
 
     def wanted(self) -> set[object]:
         """Facts that pooled transactions wait for."""
-        return {fact for entry in self._entries.values() for fact in entry.missing}
+        return {fact for entry in self._waiting.entries() for fact in entry.missing}
 
     def next_nonce(self, state: StateView, address: bytes) -> int:
         """Nonce that the sender's next transaction should have, after those in the pool."""
         nonce = accounts.account(state, address).nonce
-        queue = self._senders.get(address, {})
+        queue = self._waiting.queue(address)
         while nonce in queue:
             nonce += 1
         return nonce
@@ -115,89 +91,67 @@ class Mempool:
 
         Raises Invalid where it does not belong here, Missing where facts must be established first.
         """
-        if transaction.id in self._entries:
+        if transaction.id in self:
             raise Ignore("the transaction is in the pool already", "known")
         self._check_form(transaction)
         scratch = self._refresh(state, context)
-        sender = accounts.account(scratch, transaction.address)
-        self._check_place(transaction, sender)
-        entry = _Entry(transaction, transaction.address, _rate(transaction), Standing.READY)
-        if transaction.nonce != sender.nonce:
-            entry.standing = Standing.PARKED
-        self._check_room(entry)
-        transaction.check_signature(self.rules.network)
-        if entry.standing is Standing.READY:
-            apply_transaction(self.rules, scratch, context, transaction, len(self._entries) + 1)
-        self._insert(entry)
-        if entry.standing is Standing.READY:
-            self._settle(entry, scratch, context, self._senders[entry.address])
+        entry = Entry(transaction, context.height)
+        replaced = self._waiting.queue(entry.address).get(entry.nonce)
+        if replaced is not None:
+            check_raise(entry, replaced, self.rules.minimum_fee(transaction))
+            transaction.check_signature(self.rules.network)
+            self._replace(entry, replaced, scratch, context)
+        else:
+            sender = accounts.account(scratch, entry.address)
+            self._check_place(entry, sender)
+            is_next = entry.nonce == sender.nonce
+            self._check_room(entry, is_next)
+            transaction.check_signature(self.rules.network)
+            if is_next:
+                apply_transaction(self.rules, scratch, context, transaction, len(self) + 1)
+                entry.standing = Standing.READY
+            self._insert(entry)
+            if is_next:
+                self._settle(entry, scratch, context)
         self._evict()
 
     def on_tip(self, outcome: Outcome, state: StateView, context: BlockContext) -> None:
         """Follow a change of tip: drop what was included, take back what was undone, judge everything again."""
         included = {transaction.id for block in outcome.connected for transaction in block.transactions}
-        for transaction_id in included:
-            self._remove(transaction_id)
-        waiting = list(self._entries.values())
-        self._clear()
+        returned = Waiting()
         for block in reversed(outcome.disconnected):
             for transaction in block.transactions[1:]:
                 if transaction.id not in included:
-                    self._insert(_Entry(transaction, transaction.address, _rate(transaction), Standing.PARKED))
-        for entry in waiting:
-            if entry.transaction.nonce not in self._senders.get(entry.address, {}):
-                self._insert(entry)
+                    returned.insert(Entry(transaction, context.height))
+        if len(returned):
+            # They were applied before what waits here, which may spend what they pay.
+            for entry in self._waiting.entries():
+                if entry.nonce not in returned.queue(entry.address):
+                    returned.insert(entry)
+            self._waiting = returned
+        for transaction_id in included:
+            found = self._waiting.get(transaction_id)
+            if found is not None:
+                self._remove(found)
         self._scratch = None
+        for entry in self._waiting.entries():
+            if context.height - entry.height > self.limits.age_blocks:
+                self._remove_from(entry)
         self._refresh(state, context)
-        self._expire(context.height)
+        self._drop_idle(context.height)
         self._evict()
+        self._refresh(state, context)
+        self._waiting.settle()
 
-    def _expire(self, height: int) -> None:
+    def _drop_idle(self, height: int) -> None:
         """Drop what has long waited for an earlier nonce or for facts: it stands in its sender's way."""
-        for entry in list(self._entries.values()):
+        for entry in self._waiting.entries():
             if entry.standing is Standing.READY:
                 entry.idle_since = None
             elif entry.idle_since is None:
                 entry.idle_since = height
             elif height - entry.idle_since > self.limits.idle_blocks:
-                self._remove(entry.transaction.id)
-
-    def candidates(self) -> list[Transaction]:
-        """What the next block should take, best first: protocol transactions, then by fee per byte."""
-        heap: list[tuple[int, int, bytes, int]] = []
-        queues: dict[bytes, list[tuple[int, int, Transaction]]] = {}
-        for address, queue in self._senders.items():
-            ready = self._ready(queue)
-            if ready:
-                queues[address] = ready
-                heap.append((-ready[0][0], -ready[0][1], address, 0))
-        heapq.heapify(heap)
-        chosen: list[Transaction] = []
-        while heap:
-            _, _, address, position = heap[0]
-            ready = queues[address]
-            chosen.append(ready[position][2])
-            position += 1
-            if position < len(ready):
-                heapq.heapreplace(heap, (-ready[position][0], -ready[position][1], address, position))
-            else:
-                heapq.heappop(heap)
-        return chosen
-
-    def _ready(self, queue: dict[int, _Entry]) -> list[tuple[int, int, Transaction]]:
-        """A sender's ready transactions in order of nonce, with class and rate.
-
-        What stands before a protocol transaction takes its class: otherwise it would hold it up.
-        """
-        found: list[tuple[int, int, Transaction]] = []
-        best = 0
-        for nonce in sorted(queue, reverse=True):
-            entry = queue[nonce]
-            if entry.standing is Standing.READY:
-                best = max(best, entry.rank[0])
-                found.append((best, entry.rate, entry.transaction))
-        found.reverse()
-        return found
+                self._remove(entry)
 
     def _check_form(self, transaction: Transaction) -> None:
         if transaction.kind == Kind.COINBASE:
@@ -208,63 +162,83 @@ class Mempool:
         if transaction.fee < least:
             raise BadTransaction(f"fee {transaction.fee} is below {least}", "fee_too_low")
 
-    def _check_place(self, transaction: Transaction, sender: accounts.Account) -> None:
+    def _check_place(self, entry: Entry, sender: accounts.Account) -> None:
         """Check the nonce against the sender's account with its pooled transactions applied."""
-        queue = self._senders.get(transaction.address, {})
-        if transaction.nonce in queue:
-            raise Ignore(f"another transaction with nonce {transaction.nonce} is in the pool", "nonce_taken")
-        if transaction.nonce < sender.nonce:
-            raise NotApplicable(f"nonce {transaction.nonce}, the account is at {sender.nonce}", "nonce_too_low")
-        if transaction.nonce > sender.nonce + self.limits.nonce_gap:
-            raise NotApplicable(f"nonce {transaction.nonce}, the account is at {sender.nonce}", "nonce_too_high")
-        if sender.balance < transaction.fee:
+        nonce, fee = entry.nonce, entry.transaction.fee
+        if nonce < sender.nonce:
+            raise NotApplicable(f"nonce {nonce}, the account is at {sender.nonce}", "nonce_too_low")
+        if nonce > sender.nonce + self.limits.nonce_gap:
+            raise NotApplicable(f"nonce {nonce}, the account is at {sender.nonce}", "nonce_too_high")
+        if sender.balance < fee:
             raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
-        if len(queue) >= self.limits.per_sender:
-            raise Ignore(f"the sender has {len(queue)} transactions in the pool", "sender_full")
+        count = len(self._waiting.queue(entry.address))
+        if count >= self.limits.per_sender:
+            raise Ignore(f"the sender has {count} transactions in the pool", "sender_full")
 
-    def _is_full(self, extra_count: int = 0, extra_size: int = 0) -> bool:
-        return len(self._entries) + extra_count > self.limits.count or self.size + extra_size > self.limits.size
+    def _replace(self, entry: Entry, replaced: Entry, scratch: Overlay, context: BlockContext) -> None:
+        """Put `entry` in the place of `replaced`. The sender's later ones that do not apply after it are dropped."""
+        if replaced.standing is not Standing.READY:
+            sender = accounts.account(scratch, entry.address)
+            if sender.balance < entry.transaction.fee:
+                raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
+            if entry.nonce == sender.nonce:
+                apply_transaction(self.rules, scratch, context, entry.transaction, len(self))
+                entry.standing = Standing.READY
+            self._remove(replaced)
+            self._insert(entry, replaced)
+            if entry.standing is Standing.READY:
+                self._settle(entry, scratch, context)
+            return
+        queue = self._waiting.queue(entry.address)
+        later = [other for nonce in sorted(queue) if (other := queue[nonce]).nonce >= entry.nonce]
+        applied = [other for other in later if other.standing is Standing.READY]
+        trial = Overlay(scratch)
+        if not all(undo_transfer(trial, other.transaction) for other in reversed(applied)):
+            raise Ignore(f"nonce {entry.nonce} is taken by what other transactions in the pool build on", "nonce_taken")
+        apply_transaction(self.rules, trial, context, entry.transaction, len(self))
+        trial.merge_into(scratch)
+        entry.standing = Standing.READY
+        self._remove(replaced)
+        self._insert(entry, replaced)
+        for other in applied[1:]:
+            self._waiting.judge(other, Standing.PARKED)
+        self._settle(entry, scratch, context)
+        for other in applied[1:]:
+            if other.transaction.id in self and other.standing is not Standing.READY:
+                self._remove(other)
 
-    def _check_room(self, entry: _Entry) -> None:
-        if not self._is_full(1, len(entry.transaction.raw)):
+    def _check_room(self, entry: Entry, is_next: bool) -> None:
+        is_protocol = is_next and entry.transaction.kind in PROTOCOL_KINDS
+        if not is_full(self._waiting, self.limits, 1, entry.size, is_protocol=is_protocol):
             return
         if self._floor is None:
-            self._floor = min((other.rank for other in self._entries.values()), default=(0, 0))
-        if entry.rank <= self._floor:
+            self._floor = min((other.rank for other in self._waiting.entries()), default=(0, 0))
+        rank = (2 if is_protocol else 1, entry.rate) if is_next else (0, 0)
+        if rank <= self._floor:
             raise Ignore("the pool is full and the fee per byte is not above the lowest there", "pool_full")
 
-    def _insert(self, entry: _Entry) -> None:
-        self._entries[entry.transaction.id] = entry
-        self._senders.setdefault(entry.address, {})[entry.transaction.nonce] = entry
-        self.size += len(entry.transaction.raw)
+    def _insert(self, entry: Entry, in_place_of: Entry | None = None) -> None:
+        self._waiting.insert(entry, in_place_of)
         self._floor = None
 
-    def _remove(self, transaction_id: bytes) -> None:
-        entry = self._entries.pop(transaction_id, None)
-        if entry is None:
-            return
-        self.size -= len(entry.transaction.raw)
-        queue = self._senders[entry.address]
-        del queue[entry.transaction.nonce]
-        if not queue:
-            del self._senders[entry.address]
+    def _remove(self, entry: Entry) -> None:
+        self._waiting.remove(entry)
         self._floor = None
 
-    def _clear(self) -> None:
-        self._entries, self._senders, self.size, self._floor = {}, {}, 0, None
+    def _remove_from(self, entry: Entry) -> None:
+        """Remove an entry and its sender's later ones, where they are still here; age and rank choose the first."""
+        queue = self._waiting.queue(entry.address)
+        for nonce in [nonce for nonce in queue if nonce >= entry.nonce]:
+            self._remove(queue[nonce])
 
     def _evict(self) -> None:
         """Where the pool is too full, drop its lowest sixteenth, each with the sender's later nonces."""
-        if not self._is_full():
+        if not is_full(self._waiting, self.limits):
             return
-        count = self.limits.count - self.limits.count // _EVICTED_PART
-        size = self.limits.size - self.limits.size // _EVICTED_PART
-        for entry in sorted(self._entries.values(), key=lambda entry: entry.rank):
-            if len(self._entries) <= count and self.size <= size:
+        for entry in self._waiting.lowest_first():
+            if not is_full(self._waiting, self.limits, spare=_EVICTED_PART):
                 break
-            queue = self._senders.get(entry.address, {})
-            for nonce in [nonce for nonce in queue if nonce >= entry.transaction.nonce]:
-                self._remove(queue[nonce].transaction.id)
+            self._remove_from(entry)
         self._scratch = None
 
     def _refresh(self, state: StateView, context: BlockContext) -> Overlay:
@@ -273,40 +247,40 @@ class Mempool:
             return self._scratch
         scratch = Overlay(state)
         begin(self.rules, scratch, context)
-        earlier: dict[bytes, dict[int, _Entry]] = {}
-        for entry in self._entries.values():
-            entry.standing, entry.missing = Standing.PARKED, ()
-        for entry in list(self._entries.values()):
+        entries = self._waiting.park_all()
+        self._floor = None
+        for entry in entries:
+            if entry.standing is not Standing.PARKED:
+                continue
             nonce = accounts.account(scratch, entry.address).nonce
-            if entry.transaction.nonce < nonce:
-                self._remove(entry.transaction.id)
-            elif entry.transaction.nonce > nonce:
-                earlier.setdefault(entry.address, {})[entry.transaction.nonce] = entry
-            elif self._try(entry, scratch, context):
-                self._settle(entry, scratch, context, earlier.get(entry.address, {}))
+            if entry.nonce < nonce:
+                self._remove(entry)
+            elif entry.nonce == nonce and self._try(entry, scratch, context):
+                self._settle(entry, scratch, context, entry.number)
         self._scratch, self._context = scratch, context
         return scratch
 
-    def _settle(self, entry: _Entry, scratch: Overlay, context: BlockContext, queue: dict[int, _Entry]) -> None:
-        """Apply what was parked in `queue` behind `entry`."""
-        nonce = entry.transaction.nonce + 1
-        while (follower := queue.get(nonce)) is not None and self._try(follower, scratch, context):
+    def _settle(self, entry: Entry, scratch: Overlay, context: BlockContext, before: int | None = None) -> None:
+        """Apply what was parked behind `entry`; of that only what came before the arrival numbered `before`, if given.
+
+        What comes later may spend what others pay in between.
+        """
+        queue, nonce = self._waiting.queue(entry.address), entry.nonce + 1
+        while (follower := queue.get(nonce)) is not None:
+            if (before is not None and follower.number > before) or not self._try(follower, scratch, context):
+                return
             nonce += 1
 
-    def _try(self, entry: _Entry, scratch: Overlay, context: BlockContext) -> bool:
+    def _try(self, entry: Entry, scratch: Overlay, context: BlockContext) -> bool:
         """Apply a pooled transaction and note how it stands; drop it where it does not apply."""
         try:
-            apply_transaction(self.rules, scratch, context, entry.transaction, len(self._entries) + 1)
+            apply_transaction(self.rules, scratch, context, entry.transaction, len(self) + 1)
         except Missing as error:
-            entry.standing, entry.missing = Standing.WAITING, error.facts
+            self._waiting.judge(entry, Standing.WAITING, error.facts)
             return False
         except Invalid:
-            self._remove(entry.transaction.id)
+            self._remove(entry)
             return False
-        entry.standing = Standing.READY
+        self._waiting.judge(entry, Standing.READY)
         self._floor = None
         return True
-
-
-def _rate(transaction: Transaction) -> int:
-    return transaction.fee * _RATE_SCALE // len(transaction.raw)

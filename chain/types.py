@@ -20,6 +20,7 @@ MAX_OUTPUTS = 256
 MAX_COINBASE_OUTPUTS = 2040  # of 32 bytes at most, so that they fit into MAX_BODY
 MAX_BLOCK = 1 << 20
 MAX_BLOCK_TRANSACTIONS = 4096
+MIN_TRANSACTION = 106  # bytes of the shortest encoding: keys, signature, and a byte or two for each other field
 
 # The signature is the last field of what is signed, so the signed bytes are the record's own with zeros at the end.
 _NO_SIGNATURE = bytes(64)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
+from chain.deadline import Deadline
 from chain.errors import Invalid
 from chain.keys import PrivateKey
 from chain.types import Block
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _LAST_SLOT = b"last-minted-slot"
 _WAIT = 0.15  # part of a slot to wait for the block of the one before
+_CHOOSING = 0.15  # part of a slot to spend on choosing transactions
 
 
 class Minter:
@@ -55,7 +58,9 @@ class Minter:
         seat = self.seat_for(slot)
         if seat is None:
             return
-        header, transactions = chain.draft(slot, seat, self._key.public, self._node.mempool.candidates())
+        seconds = self._node.genesis.consensus.slot_milliseconds / 1000 * _CHOOSING
+        deadline = Deadline(time.monotonic, time.monotonic() + seconds)
+        header, transactions = chain.draft(slot, seat, self._key.public, self._node.mempool.best_first(), deadline)
         self._store.put(_LAST_SLOT, slot.to_bytes(8, "big"))  # before signing: a crash must not lead to a second block
         block = Block(header.signed(self._key, self._node.network), transactions)
         await self._node.submit_block(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -131,12 +132,11 @@ async def account(request: web.Request) -> web.Response:
 async def mempool(request: web.Request) -> web.Response:
     """GET /v1/mempool: how much waits, and the first transactions in the order in which a block would take them."""
     pool = view_of(request).mempool
-    ready = pool.candidates()
     return web.json_response({
         "count": len(pool),
-        "bytes": sum(len(found.raw) for found in pool.transactions()),
-        "ready": len(ready),
-        "transactions": [transaction_summary(found) for found in ready[: page_size(request)]],
+        "bytes": pool.size,
+        "ready": pool.ready,
+        "transactions": [transaction_summary(found) for found in islice(pool.best_first(), page_size(request))],
     })  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -18,7 +18,17 @@ from ponas_node.artifacts import ArtifactStore
 class MempoolView(Protocol):
     """Transactions that wait for a block."""
 
-    def candidates(self) -> Sequence[Transaction]:
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        ...
+
+    @property
+    def ready(self) -> int:
+        """How many could go into the next block."""
+        ...
+
+    def best_first(self) -> Iterator[Transaction]:
         """Those that could go into the next block, in the order in which it would take them."""
         ...
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from chain import accounts
 from chain.chain import Chain
+from chain.deadline import Deadline
 from chain.errors import BadSignature, Ignore, Invalid, Missing
 from chain.keys import PrivateKey
 from chain.mempool import Mempool, MempoolLimits, Standing
 from chain.rules import BlockContext
 from chain.store import Store
-from chain.types import CoinbaseBody, Kind, coinbase_transaction, sign_transaction
+from chain.types import CoinbaseBody, Kind, Output, TransferBody, coinbase_transaction, sign_transaction
 from tests.chain.builder import Builder
 from tests.chain.rules import NETWORK, SEATS, START, USERS, TestRules, mint, transfer
 
@@ -83,7 +84,7 @@ def test_refusals(node):
     first = pay(ALICE, 0)
     node.add(first)
     assert node.refused(first) == "known"
-    assert node.refused(pay(ALICE, 0, 800)) == "nonce_taken"
+    assert node.refused(pay(ALICE, 0, 440)) == "nonce_taken"
     assert node.refused(pay(ALICE, 1 + 17)) == "nonce_too_high"
     assert node.refused(pay(ALICE, 1, 10)) == "fee_too_low"
     assert node.refused(pay(ALICE, 1, amount=START - 700)) == "insufficient_balance"
@@ -191,6 +192,107 @@ def test_size_limit(chain):
     assert node.pool.size <= 1000
     node.add(pay(BOB, 0, 5000))
     assert node.pool.size <= 1000 and node.pool.candidates()[0].fee == 5000
+
+
+def test_a_replacement_pays_more(node):
+    first = pay(ALICE, 0, 400)
+    node.add(first, pay(BOB, 0, 600))
+    size = len(first.raw)
+    assert node.refused(pay(ALICE, 0, 440 + size - 2)) == "nonce_taken"
+    better = pay(ALICE, 0, 440 + size + 2)
+    node.add(better)
+    assert first.id not in node.pool and node.pool.candidates()[1 if better.fee < 600 else 0] == better
+    assert len(node.pool) == 2 and node.pool.ready == 2
+
+
+def test_a_larger_replacement_pays_more_per_byte(node):
+    node.add(pay(ALICE, 0, 1000))
+    outputs = tuple(Output(DAVE.address, 1) for _ in range(60))
+    wide = sign_transaction(ALICE, NETWORK, Kind.TRANSFER, 0, 4000, TransferBody(outputs))
+    assert node.refused(wide) == "nonce_taken"
+
+
+def test_what_follows_a_replacement_is_judged_again(node):
+    """The replacement spends what the third transfer needed; the second still applies."""
+    second, third = pay(ALICE, 1), pay(ALICE, 2, amount=START // 2)
+    node.add(pay(ALICE, 0), second, third)
+    replacement = pay(ALICE, 0, 2000, amount=START // 2)
+    node.add(replacement)
+    assert node.pool.candidates() == [replacement, second] and len(node.pool) == 2
+    node.add(pay(ALICE, 2))
+    node.take(mint(node.chain, 1, *node.pool.candidates()))
+    assert len(node.pool) == 0
+
+
+def test_money_that_others_spend_already_is_not_replaced(node):
+    poor = PrivateKey(b"\7" * 32)
+    first, spends = pay(ALICE, 0, amount=5000, target=poor.address), pay(poor, 0, 300, amount=4000)
+    node.add(first, spends)
+    assert node.refused(pay(ALICE, 0, 2000)) == "nonce_taken"
+    assert node.pool.candidates() == [first, spends]
+    node.add(pay(ALICE, 1))
+    assert node.pool.next_nonce(node.chain.state, ALICE.address) == 2
+
+
+def test_a_ready_protocol_transaction_is_not_replaced(node):
+    node.add(reveal(ALICE, 0), slot=2)
+    assert node.refused(pay(ALICE, 0, 9000), slot=2) == "nonce_taken"
+
+
+def test_a_parked_one_is_replaced(node):
+    later = pay(ALICE, 1, 2000)
+    node.add(pay(ALICE, 1), later)
+    assert len(node.pool) == 1 and node.pool.standing(later.id) is Standing.PARKED
+    node.add(pay(ALICE, 0))
+    assert node.pool.candidates()[1] == later
+
+
+def test_what_is_too_old_leaves_with_what_follows(chain):
+    node = Node(chain, MempoolLimits(age_blocks=3))
+    node.add(pay(ALICE, 0), pay(BOB, 0))
+    node.take(mint(chain, 1))
+    node.add(pay(ALICE, 1), pay(CAROL, 0))
+    for slot in (2, 3):
+        node.take(mint(chain, slot))
+        assert len(node.pool) == 4
+    node.take(mint(chain, 4))
+    assert [t.address for t in node.pool.candidates()] == [CAROL.address]
+    node.add(pay(ALICE, 0))
+    assert node.pool.ready == 2
+
+
+def test_a_reorg_gives_what_it_brings_back_its_time_anew(chain, builder):
+    node = Node(chain, MempoolLimits(age_blocks=2))
+    one = pay(ALICE, 0)
+    node.add(one)
+    node.take(mint(chain, 1, one))
+    header = builder.genesis
+    for slot in (2, 3, 4):
+        block = builder.mint(header, slot, [])
+        header = block.header
+        node.take(block)
+    assert node.pool.candidates() == [one]
+
+
+def test_room_is_kept_for_protocol_transactions(chain):
+    node = Node(chain, MempoolLimits(count=16))
+    node.add(*(pay(ALICE, i) for i in range(8)), *(pay(BOB, i) for i in range(6)), slot=2)
+    assert len(node.pool) == 14
+    assert node.refused(pay(BOB, 6), slot=2) == "pool_full"
+    node.add(reveal(CAROL, 0), reveal(CAROL, 1), slot=2)
+    assert len(node.pool) == 16
+    assert node.refused(pay(BOB, 6), slot=2) == "pool_full"
+    node.add(reveal(CAROL, 2), slot=2)
+    reveals = [t for t in node.pool.transactions() if t.kind == Kind.REVEAL]
+    assert len(node.pool) <= 15 and len(reveals) == 3, "a protocol transaction drives out others"
+
+
+def test_a_block_is_chosen_within_its_time(node):
+    ticks = iter(range(100))
+    node.add(*(pay(ALICE, i) for i in range(9)))
+    deadline = Deadline(lambda: float(next(ticks)), 4.0)
+    _, chosen = node.chain.draft(1, SEATS[1], bytes(32), node.pool.best_first(), deadline)
+    assert chosen[1:] == tuple(node.pool.candidates()[:4])
 
 
 def test_every_refusal_of_what_does_not_fit_now_is_mild(node):

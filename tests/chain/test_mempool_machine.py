@@ -23,7 +23,8 @@ from tests.chain.builder import Builder
 from tests.chain.rules import NETWORK, PARAMETERS, SEATS, START, USERS, TestRules, transfer
 
 LIMITS = MempoolLimits(count=16, size=2600, per_sender=5, nonce_gap=3, idle_blocks=3, age_blocks=6)
-EIGHTH = 8
+IDLE = LIMITS.idle_blocks
+ORDINARY_COUNT, ORDINARY_SIZE = LIMITS.count * 7 // 8, LIMITS.size - LIMITS.size // 8
 
 
 class Plain:
@@ -32,8 +33,45 @@ class Plain:
     def __init__(self, rules):
         self.rules = rules
         self.held = []
+        self.since = {}  # height of the next block when a transaction came
+        self.idle = {}  # and when it was first seen not ready at a tip
 
-    def judge(self, state, context):
+    def on_tip(self, outcome, state, context):
+        """What should be ready, and what should be here, as ids."""
+        included = {t.id for block in outcome.connected for t in block.transactions}
+        blocks = reversed(outcome.disconnected)
+        back = [t for block in blocks for t in block.transactions[1:] if t.id not in included]
+        places = {(t.address, t.nonce) for t in back}
+        kept = [t for t in self.held if t.id not in included and (t.address, t.nonce) not in places]
+        self.since.update({t.id: context.height for t in back})
+        for transaction in back:
+            self.idle.pop(transaction.id, None)
+        old = [t for t in kept if context.height - self.since[t.id] > LIMITS.age_blocks]
+        self.held = [*back, *kept]
+        self.held = [t for t in self.held if not any(t.address == o.address and t.nonce >= o.nonce for o in old)]
+        ready, dead = self.judge(state, context)
+        left = []
+        for transaction in self.held:
+            if transaction.id in ready:
+                self.idle.pop(transaction.id, None)
+            elif transaction.id in dead or context.height - self.idle.setdefault(transaction.id, context.height) > IDLE:
+                continue
+            left.append(transaction)
+        self.held = left
+        return ready, self.is_full(ready)
+
+    def is_full(self, ready):
+        """Whether some of what is held must go."""
+        ordinary = [t for t in self.held if t.kind != Kind.REVEAL or t.id not in ready]
+        sizes = [len(t.raw) for t in self.held], [len(t.raw) for t in ordinary]
+        return any(
+            len(found) > count or sum(found) > size
+            for found, count, size in zip(
+                sizes, (LIMITS.count, ORDINARY_COUNT), (LIMITS.size, ORDINARY_SIZE), strict=True
+            )
+        )
+
+    def judge(self, state, context, without=()):
         """Ids that apply, one after another, and ids that never will; the rest waits for an earlier nonce."""
         scratch, ready, dead, parked = Overlay(state), set(), set(), []
         begin(self.rules, scratch, context)
@@ -48,6 +86,8 @@ class Plain:
             return True
 
         for transaction in self.held:
+            if transaction in without:
+                continue
             nonce = accounts.account(scratch, transaction.address).nonce
             if transaction.nonce < nonce:
                 dead.add(transaction.id)
@@ -101,31 +141,56 @@ class PoolMachine(RuleBasedStateMachine):
         """Add; compare with the plain pool where there is neither eviction nor replacement."""
         plain, context = self.plain, self.context()
         taken = [held for held in plain.held if (held.address, held.nonce) == (transaction.address, transaction.nonce)]
-        before = len(self.pool)
+        ready, _ = plain.judge(self.chain.state, context)
         try:
             self.pool.add(transaction, self.chain.state, context)
         except Invalid as error:
             refusal = error.code
         else:
             refusal = None
-        if taken and refusal is None:
-            old = taken[0]
-            assert transaction.fee * 10 >= old.fee * 11 and old.id not in self.pool
-            assert transaction.fee * len(old.raw) * 10 >= old.fee * len(transaction.raw) * 11 - 20
-            plain.held[plain.held.index(old)] = transaction
+        if taken:
+            self.check_replacement(transaction, taken[0], refusal, ready)
         elif refusal is None:
             plain.held.append(transaction)
-        if len(self.pool) == before + 1:
-            ready, dead = plain.judge(self.chain.state, context)
+            after, dead = plain.judge(self.chain.state, context)
             assert transaction.id not in dead
-            assert ready == {held.id for held in plain.held if self.pool.standing(held.id) is Standing.READY}
-        if refusal in ("insufficient_balance", "nonce_too_low", "wrong_phase"):
+            if not plain.is_full(after):
+                assert after == {t.id for t in self.pool.candidates()}
+                assert len(self.pool) == len(plain.held) - len(dead)
+        elif refusal == "pool_full":
+            plain.held.append(transaction)
+            assert plain.is_full(ready | ({transaction.id} if transaction.kind == Kind.REVEAL else set()))
+            plain.held.pop()
+        elif refusal != "sender_full":
             plain.held.append(transaction)
             assert transaction.id not in plain.judge(self.chain.state, context)[0]
             plain.held.pop()
-        if refusal == "pool_full":
-            assert len(self.pool) >= 13 or self.pool.size > 2000
+        plain.since[transaction.id] = context.height
         self.adopt()
+
+    def check_replacement(self, transaction, old, refusal, ready):
+        pays = transaction.fee >= old.fee + -(-old.fee // 10) + self.rules.minimum_fee(transaction)
+        followers = [t for t in self.plain.held if t.address == old.address and t.nonce >= old.nonce]
+        if refusal is None:
+            assert pays and old.id not in self.pool
+            at = self.plain.held.index(old)
+            self.plain.held[at] = transaction
+            after, _ = self.plain.judge(self.chain.state, self.context())
+            here = {t.id for t in self.pool.candidates()}
+            assert transaction.id in here or transaction.id not in after
+            assert ready - {t.id for t in followers} <= here, "the transactions of others stay as they were"
+        elif (
+            refusal == "nonce_taken" and pays and transaction.fee * len(old.raw) > old.fee * len(transaction.raw) * 1.2
+        ):
+            without, _ = self.plain.judge(self.chain.state, self.context(), followers)
+            bound = any(t.kind == Kind.REVEAL and t.id in ready for t in followers)
+            # What others spend may be theirs all the same in another order, so this is the one-sided half.
+            assert old.id in ready and (bound or without | {t.id for t in followers} != ready or self.spends(followers))
+
+    def spends(self, followers):
+        """Whether a payee of `followers` pays something itself."""
+        payees = {output.address for t in followers if t.kind == Kind.TRANSFER for output in t.transfer.outputs}
+        return any(t.address in payees for t in self.plain.held)
 
     def adopt(self):
         """Go on from what the pool holds; it may only have dropped something."""
@@ -179,18 +244,11 @@ class PoolMachine(RuleBasedStateMachine):
         if not outcome.connected:
             return
         context = self.context()
-        included = {t.id for connected in outcome.connected for t in connected.transactions}
-        back = [t for gone in reversed(outcome.disconnected) for t in gone.transactions[1:] if t.id not in included]
-        places = {(t.address, t.nonce) for t in back}
-        kept = [t for t in self.plain.held if t.id not in included and (t.address, t.nonce) not in places]
-        self.plain.held = [*back, *kept]
+        ready, is_full = self.plain.on_tip(outcome, self.chain.state, context)
         self.pool.on_tip(outcome, self.chain.state, context)
-        ready, dead = self.plain.judge(self.chain.state, context)
-        assert not dead & {t.id for t in self.pool.transactions()}
-        if len(self.pool) == len(self.plain.held) - len(dead):
+        if not is_full:
             assert ready == {t.id for t in self.pool.candidates()}
-        if outcome.disconnected and len(self.plain.held) < 8:
-            assert {t.id for t in back} - dead <= {t.id for t in self.pool.transactions()}
+            assert self.plain.held == self.pool.transactions()
         self.adopt()
 
     @invariant()
@@ -204,8 +262,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert pool.candidates() == self.plain.order(ready) and pool.ready == len(ready)
         ordinary = [t for t in held if t.kind != Kind.REVEAL or t.id not in ready]
         assert len(held) <= LIMITS.count and pool.size <= LIMITS.size
-        assert len(ordinary) <= LIMITS.count - LIMITS.count // EIGHTH
-        assert sum(len(t.raw) for t in ordinary) <= LIMITS.size - LIMITS.size // EIGHTH
+        assert len(ordinary) <= ORDINARY_COUNT and sum(len(t.raw) for t in ordinary) <= ORDINARY_SIZE
 
     @invariant()
     def what_is_offered_applies(self):

@@ -40,19 +40,24 @@ class World:
         genesis = testnet_genesis(0, (self.minter.public,), (self._funder.address,), 10**6 * START)
         self.rules = ConsensusRules(genesis, NoFacts())
         self.keys = [_key("sender", number) for number in range(senders)]
-        others = (digest("bench/other", number.to_bytes(8, "big"))[:20] for number in range(accounts - senders))
-        self.addresses = [*(key.address for key in self.keys), *others]
+        self.accounts = accounts
         self._nonces = [0] * senders
 
     def open(self, path: Path) -> Chain:
         """The chain in the database at `path`; a new one where there is none. Close `chain.store` after use."""
         return Chain(Store(path, self.rules.network), self.rules)
 
+    def address(self, number: int) -> bytes:
+        """Address of an account; the first are those that send."""
+        if number < len(self.keys):
+            return self.keys[number].address
+        return digest("bench/other", number.to_bytes(8, "big"))[:20]
+
     def fund(self, chain: Chain) -> list[Block]:
         """Make all accounts."""
         transfers = [
-            self._sign(self._funder, number, [Output(address, START) for address in part], 10 * MAX_OUTPUTS * 32)
-            for number, part in enumerate(_parts(self.addresses, MAX_OUTPUTS))
+            self._sign(self._funder, number, [Output(self.address(i), START) for i in part], 10 * MAX_OUTPUTS * 32)
+            for number, part in enumerate(_parts(range(self.accounts), MAX_OUTPUTS))
         ]
         return [self.mint(chain, part) for part in _parts(transfers, _CREATED_PER_BLOCK)]
 
@@ -64,7 +69,9 @@ class World:
         """The next transfer of a sender."""
         nonce = self._nonces[sender]
         self._nonces[sender] += 1
-        return self._sign(self.keys[sender], nonce, [Output(self.random.choice(self.addresses), 1)], fee)
+        return self._sign(
+            self.keys[sender], nonce, [Output(self.address(self.random.randrange(self.accounts)), 1)], fee
+        )
 
     def mint(self, chain: Chain, transactions: Sequence[Transaction], later: int = 1) -> Block:
         """A block on the tip, `later` slots after it, made the tip."""

@@ -27,6 +27,7 @@ from aiohttp import web
 
 from bench.pool_load import Member, Tally, score_of
 from chain.artifact import artifact_id
+from chain.failures import Guard
 from chain.hashing import digest
 from chain.keys import PrivateKey
 from chain.namespace import Namespace
@@ -174,7 +175,7 @@ def _work() -> Work:
 def _open(folder: Path) -> tuple[plyvel.DB, Pool]:
     db = plyvel.DB(str(folder / "db"), create_if_missing=True)
     settings = PoolSettings(network=NETWORK, max_model_bytes=1 << 20)
-    return db, Pool(NamespaceStorage(Namespace(db, b"pool")), settings, random.Random(SEED))
+    return db, Pool(NamespaceStorage(Namespace(db, b"pool", Guard(folder))), settings, random.Random(SEED))
 
 
 async def _serve(folder: Path, port: int) -> None:

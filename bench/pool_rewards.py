@@ -13,6 +13,7 @@ from pathlib import Path
 import plyvel
 
 from chain.artifact import artifact_id
+from chain.failures import Guard
 from chain.hashing import digest
 from chain.keys import PrivateKey
 from chain.namespace import Namespace
@@ -227,7 +228,9 @@ def _build(folder: str, shares: int, per_epoch: int, members: int) -> None:
     rng = random.Random(7)
     keys = [PrivateKey(digest("bench-member", number.to_bytes(4, "big"))) for number in range(members)]
     database = plyvel.DB(folder, create_if_missing=True)
-    pool = Pool(_Fast(Namespace(database, b"pool")), PoolSettings(NETWORK, 1 << 20), random.Random(7))
+    pool = Pool(
+        _Fast(Namespace(database, b"pool", Guard(Path(folder)))), PoolSettings(NETWORK, 1 << 20), random.Random(7)
+    )
     ledger, book, genes = pool.ledger, pool.book, get_space("stages-v1").gene_sizes
     for number in range(-(-shares // per_epoch)):
         work = make_work(number, 600.0 * number)
@@ -250,7 +253,7 @@ def _open(folder: str, save: bool) -> tuple[float, bytes, int]:
     database = plyvel.DB(folder)
     started = time.process_time()
     settings = PoolSettings(NETWORK, 1 << 20)
-    pool = Pool(NamespaceStorage(Namespace(database, b"pool")), settings, random.Random(7))
+    pool = Pool(NamespaceStorage(Namespace(database, b"pool", Guard(Path(folder)))), settings, random.Random(7))
     seconds = time.process_time() - started
     if save:
         pool.save_snapshot()

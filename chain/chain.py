@@ -9,15 +9,18 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from chain.deadline import Deadline
 from chain.errors import BadBlock, Invalid, Missing, Reject, TooDeep, UnknownParent
+from chain.failures import corrupt, other_network
 from chain.hashing import EMPTY
 from chain.ledger import apply_block, check_stateless, draft_block
+from chain.opening import check_tip
 from chain.rules import BlockContext, Rules
 from chain.side import SidePool
 from chain.state import EmptyState, Overlay, StateView
-from chain.store import Changes, Store, TipChange, corrupt, other_network
+from chain.store import Changes, Store, TipChange
 from chain.tree import BrokenTree, update
 from chain.types import VERSION, Block, Header, Transaction, transactions_root
 from chain.verify import verify_store
@@ -54,6 +57,7 @@ class Chain:
     def __init__(self, store: Store, rules: Rules, side: SidePool | None = None) -> None:
         self.store = store
         self.rules = rules
+        store.use_index(rules.index)
         self._reserve = _RESERVE
         self._side = side if side is not None else SidePool()
         self.genesis, state, nodes = make_genesis(rules)
@@ -65,7 +69,7 @@ class Chain:
             return
         if store.id_at(0) != self.genesis.id:
             raise other_network(store.path, "starts from another genesis block")
-        self.tip = self._canonical_header(tip)
+        self.tip = check_tip(store, tip)
 
     @property
     def state(self) -> StateView:
@@ -275,7 +279,7 @@ class Chain:
         """Ids that tell a peer where this chain is: dense near the tip, then in growing steps, genesis last."""
         ids: list[bytes] = []
         height, step = self.tip.height, 1
-        while height > 0:
+        while height > 0 and height >= self.store.base:
             ids.append(self._canonical_id(height))
             if len(ids) >= _DENSE:
                 step *= 2
@@ -289,8 +293,8 @@ class Chain:
         """
         common = next((header for i in locator[:_MAX_LOCATOR] if (header := self.store.header(i)) is not None), None)
         blocks: list[Block] = []
-        if common is None:
-            return blocks
+        if common is None or common.height + 1 < self.store.base:
+            return blocks  # before a restored state there are no blocks
         used = 0
         for height in range(common.height + 1, min(self.tip.height, common.height + limit_blocks) + 1):
             block = self._canonical_block(self._canonical_id(height))
@@ -305,14 +309,15 @@ class Chain:
         position = self.store.position(transaction_id)
         return None if position is None else self._transaction_at(*position)
 
-    def address_history(self, address: bytes, limit: int) -> list[tuple[Transaction, int, int]]:
-        """The newest `limit` transactions that name `address`, newest first, each with height and index."""
-        found: list[tuple[Transaction, int, int]] = []
-        for height, index in self.store.history(address):
-            if len(found) >= limit:
-                break
-            found.append(self._transaction_at(height, index))
-        return found
+    def address_history(
+        self, address: bytes, limit: int, before: tuple[int, int] | None = None
+    ) -> list[tuple[Transaction, int, int]]:
+        """The newest `limit` transactions that name `address`, newest first, each with height and index.
+
+        With `before`, a height and an index, only those that stand before that place.
+        """
+        places = islice(self.store.history(address, before), limit)
+        return [self._transaction_at(height, index) for height, index in places]
 
     def verify(self) -> list[str]:
         """Check the whole database against itself; returns what is wrong, nothing where all is well."""

@@ -2,7 +2,7 @@
 
 | key | value |
 |---|---|
-| `m` name | meta: `schema` (u32), `network` (32 bytes), `tip` (block id) |
+| `m` name | meta: `schema` u32, `network` 32 bytes, `tip` block id, `base` u64, `indexes` u32 (see below) |
 | `b` id | canonical bytes of a block of the best chain |
 | `e` id | canonical bytes of its header |
 | `h` height u64 | id of the block of the best chain at that height |
@@ -10,17 +10,28 @@
 | `s` key | value of the state at the tip |
 | `t` place | node of the state tree at the tip (see chain.tree) |
 | `x` transaction id | height u64, index u32 |
-| `a` address, ~height u64, ~index u32 | empty; complements, so that iteration gives the newest first |
+| `a` address, ~height u64, ~index u32 | empty: a transaction that names the address |
+| `o` address, ~height u64 | empty: a block that a seat of this owner minted |
+| `i` name | empty: an entry of the rules' index over the state (`Rules.index`), such as the results of a task |
 | `f` key | facts about artifacts |
 | `n` length u8, name, key | a namespace of another component |
+
+Ids are 32 bytes, addresses 20. `~` is the complement, so that iteration gives the newest first.
+
+`base` is the height at which the stored blocks begin; it is absent where that is genesis, and set where the state was
+restored from a snapshot (genesis itself is always there). `indexes` says of which form the indexes `x`, `a`, `o` and
+`i` are; where it is absent or another, they are rebuilt on opening. A database of a lower `schema` is migrated on
+opening (`chain.migration`), one of a higher is refused.
 """
 
 from __future__ import annotations
 
 from chain.errors import BadEncoding
+from chain.keys import address_of
 from chain.types import Block, CoinbaseBody, Kind, Transaction
 
-SCHEMA = 1
+SCHEMA = 2
+INDEXES = 1
 META = b"m"
 BLOCK = b"b"
 HEADER = b"e"
@@ -30,12 +41,18 @@ STATE = b"s"
 NODE = b"t"
 TRANSACTION = b"x"
 HISTORY = b"a"
+OWNER = b"o"
+LISTED = b"i"
 FACT = b"f"
 NAMESPACE = b"n"
 
 META_SCHEMA = META + b"schema"
 META_NETWORK = META + b"network"
 META_TIP = META + b"tip"
+META_BASE = META + b"base"
+META_INDEXES = META + b"indexes"
+
+INDEX_PREFIXES = (TRANSACTION, HISTORY, OWNER, LISTED)
 
 _U64 = 2**64 - 1
 _U32 = 2**32 - 1
@@ -51,9 +68,29 @@ def undo_key(height: int) -> bytes:
     return UNDO + height.to_bytes(8, "big")
 
 
+def history_key(address: bytes, height: int, index: int) -> bytes:
+    """Key of an entry of the address index."""
+    return HISTORY + address + complement(height) + (_U32 - index).to_bytes(4, "big")
+
+
 def parse_history_key(key: bytes) -> tuple[int, int]:
     """Height and index of an entry of the address index."""
     return _U64 - int.from_bytes(key[-12:-4], "big"), _U32 - int.from_bytes(key[-4:], "big")
+
+
+def owner_key(address: bytes, height: int) -> bytes:
+    """Key of an entry of the index of blocks by the owner of the seat that minted them."""
+    return OWNER + address + complement(height)
+
+
+def parse_owner_key(key: bytes) -> int:
+    """Height of an entry of the index of blocks by owner."""
+    return _U64 - int.from_bytes(key[-8:], "big")
+
+
+def complement(height: int) -> bytes:
+    """Eight bytes that sort the higher heights first."""
+    return (_U64 - height).to_bytes(8, "big")
 
 
 def parse_position(value: bytes) -> tuple[int, int]:
@@ -81,12 +118,14 @@ def addresses_of(transaction: Transaction) -> set[bytes]:
 
 
 def index_keys(block: Block) -> list[tuple[bytes, bytes]]:
-    """Entries of the transaction and address indexes that a canonical block has."""
+    """Entries of the indexes of transactions, addresses and owners that a canonical block has."""
     height = block.header.height
-    complement, position = (_U64 - height).to_bytes(8, "big"), height.to_bytes(8, "big")
+    newest_first, position = complement(height), height.to_bytes(8, "big")
     entries: list[tuple[bytes, bytes]] = []
+    if height:
+        entries.append((owner_key(address_of(block.header.minter), height), b""))
     for index, transaction in enumerate(block.transactions):
         entries.append((TRANSACTION + transaction.id, position + index.to_bytes(4, "big")))
-        place = complement + (_U32 - index).to_bytes(4, "big")
+        place = newest_first + (_U32 - index).to_bytes(4, "big")
         entries += [(HISTORY + address + place, b"") for address in addresses_of(transaction)]
     return entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,11 +30,23 @@ class CoinbasePlan:
     released: int
 
 
+@dataclass(frozen=True, slots=True)
+class StateIndex:
+    """What the database lists beside the state: for every entry whose key starts with `prefix`, the names it gives.
+
+    The list is a function of the state alone, so it follows every reorganisation and can always be rebuilt.
+    """
+
+    prefix: bytes
+    names: Callable[[bytes, bytes], tuple[bytes, ...]]
+
+
 class Rules(Protocol):
     """The consensus rules as pure functions of a state. All raise `chain.errors.Invalid`."""
 
     network: bytes
     parameters: LedgerParameters
+    index: StateIndex | None
 
     def genesis(self, state: Overlay) -> Header:
         """Write the genesis state; return the genesis header, its state root still empty."""

@@ -6,8 +6,9 @@ memory (see `chain.side`) and come back from peers after a restart.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,14 @@ import plyvel
 
 from chain import layout
 from chain.cache import Cache
+from chain.failures import Guard, StoreError, locked, missing, not_creatable, translate
+from chain.indexing import rebuild
+from chain.migration import check_meta
 from chain.namespace import Namespace
+from chain.rules import StateIndex
 from chain.types import Block, Header
+
+log = logging.getLogger(__name__)
 
 _STATE_CACHE = 1 << 17
 _NODE_CACHE = 1 << 17
@@ -30,28 +37,6 @@ _BLOCK_CACHE = 32
 _HELD: set[Path] = set()
 
 Changes = Mapping[bytes, bytes | None]
-
-
-class StoreError(Exception):
-    """The database cannot be used. `code` is stable; `remedy` says what the operator can do."""
-
-    def __init__(self, code: str, message: str, remedy: str) -> None:
-        super().__init__(f"{message} {remedy}")
-        self.code = code
-        self.message = message
-        self.remedy = remedy
-
-
-def corrupt(path: Path, what: str) -> StoreError:
-    """The error for a database that contradicts itself."""
-    remedy = "Move the directory away and start again: the node then syncs anew from its peers."
-    return StoreError("corrupt", f"The database in {path} is damaged: {what}.", remedy)
-
-
-def other_network(path: Path, what: str) -> StoreError:
-    """The error for a database of another network."""
-    remedy = "Use another data directory, or the genesis file it was made with."
-    return StoreError("other_network", f"The database in {path} {what}.", remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,44 +81,34 @@ class CachedMap:
 
 
 class Store:
-    """The database of one node on one network.
-
-    Raises StoreError with code missing, not_creatable, locked, corrupt, other_network, newer_schema or io.
-    """
+    """The database of one node on one network. Every access raises StoreError where the database fails."""
 
     def __init__(self, path: str | os.PathLike[str], network: bytes, *, create: bool = True) -> None:
         self.path = Path(path).resolve()
         self.network = network
+        self.index: StateIndex | None = None
+        self.guard = Guard(self.path)
         self._db = _open(self.path, create)
         _HELD.add(self.path)
         try:
-            self._check_meta()
+            with self.guard.reading():
+                check_meta(self._db, self.path, network)
         except BaseException:
             self.close()
             raise
         self.state = CachedMap(self, layout.STATE, _STATE_CACHE)
         self.nodes = CachedMap(self, layout.NODE, _NODE_CACHE)
-        self.facts = Namespace(self._db, layout.FACT)
+        self.facts = Namespace(self._db, layout.FACT, self.guard)
+        self.base = int.from_bytes(self.raw_get(layout.META_BASE) or b"", "big")  # height at which the blocks begin
         self._headers: Cache[bytes, Header] = Cache(_HEADER_CACHE)
         self._blocks: Cache[bytes, Block] = Cache(_BLOCK_CACHE)
 
-    def _check_meta(self) -> None:
-        schema, network = self.raw_get(layout.META_SCHEMA), self.raw_get(layout.META_NETWORK)
-        if schema is None and network is None:
-            if next(self.raw_iterate(b""), None) is not None:
-                raise corrupt(self.path, "it holds data but does not say of which network")
-            with self._db.write_batch(sync=True) as batch:
-                batch.put(layout.META_SCHEMA, layout.SCHEMA.to_bytes(4, "big"))
-                batch.put(layout.META_NETWORK, self.network)
-            return
-        if schema is None or network is None or len(schema) != 4:
-            raise corrupt(self.path, "its description is incomplete")
-        version = int.from_bytes(schema, "big")
-        if version != layout.SCHEMA:
-            message = f"The database in {self.path} has layout {version}; this program reads layout {layout.SCHEMA}."
-            raise StoreError("newer_schema", message, "Install a newer version, or use another data directory.")
-        if network != self.network:
-            raise other_network(self.path, f"belongs to network {network.hex()[:16]}, not {self.network.hex()[:16]}")
+    def use_index(self, index: StateIndex | None) -> None:
+        """Keep `index` from now on; all indexes are rebuilt first where they are incomplete or of another form."""
+        self.index = index
+        if self.raw_get(layout.META_INDEXES) != layout.INDEXES.to_bytes(4, "big"):
+            log.info("building the indexes of %s", self.path)
+            rebuild(self)
 
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""
@@ -149,22 +124,32 @@ class Store:
     def raw_get(self, key: bytes) -> bytes | None:
         """Value at a whole key of the layout."""
         try:
-            value: bytes | None = self._db.get(key)
+            value: bytes | None = self._db.get(key, verify_checksums=True)
         except plyvel.Error as error:
-            raise _translate(self.path, error) from error
+            raise self.guard.failed(error) from error
         return value
 
-    def raw_iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs under `prefix` in order, checksums verified."""
-        try:
-            with self._db.iterator(prefix=prefix, verify_checksums=True, fill_cache=False) as iterator:
-                yield from iterator
-        except plyvel.Error as error:
-            raise _translate(self.path, error) from error
+    def raw_iterate(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Pairs under `prefix` in order, those before the key prefix + start left out."""
+        options = {"verify_checksums": True, "fill_cache": False}
+        with self.guard.reading(), self._db.iterator(prefix=prefix, **options) as iterator:
+            if start:
+                iterator.seek(prefix + start)
+            yield from iterator
+
+    def write(self, entries: Iterable[tuple[bytes, bytes | None]], *, sync: bool) -> None:
+        """Write whole keys of the layout in one batch, past the caches: for what is no change of tip."""
+        with self.guard.writing(), self._db.write_batch(transaction=True, sync=sync) as batch:
+            _write(batch, b"", entries)
+
+    def compact(self) -> None:
+        """Let LevelDB rewrite its files without what was deleted or overwritten."""
+        with self.guard.writing():
+            self._db.compact_range()
 
     def namespace(self, name: bytes) -> Namespace:
         """The key-value map of another component, in this same database."""
-        return Namespace(self._db, layout.namespace_prefix(name))
+        return Namespace(self._db, layout.namespace_prefix(name), self.guard)
 
     @property
     def tip(self) -> bytes | None:
@@ -214,35 +199,45 @@ class Store:
         value = self.raw_get(layout.TRANSACTION + transaction_id)
         return None if value is None else layout.parse_position(value)
 
-    def history(self, address: bytes) -> Iterator[tuple[int, int]]:
-        """Height and index of every transaction that names `address`, newest first."""
-        with self._db.iterator(prefix=layout.HISTORY + address, include_value=False) as iterator:
-            for key in iterator:
-                yield layout.parse_history_key(key)
+    def history(self, address: bytes, before: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:
+        """Height and index of every transaction that names `address`, newest first; only those before `before`."""
+        start = b"" if before is None else layout.history_key(address, *before)[len(layout.HISTORY + address) :] + b"\0"
+        for key, _ in self.raw_iterate(layout.HISTORY + address, start):
+            yield layout.parse_history_key(key)
+
+    def minted(self, owner: bytes, before: int | None = None) -> Iterator[int]:
+        """Heights of the blocks that seats of the address `owner` minted, newest first; only those below `before`."""
+        start = b"" if before is None else layout.complement(before) + b"\0"
+        for key, _ in self.raw_iterate(layout.OWNER + owner, start):
+            yield layout.parse_owner_key(key)
+
+    def listed(self, prefix: bytes, after: bytes = b"") -> Iterator[bytes]:
+        """Names of the rules' index that begin with `prefix`, the prefix cut off; only those after `after`."""
+        start = after + b"\0" if after else b""
+        for key, _ in self.raw_iterate(layout.LISTED + prefix, start):
+            yield key[1 + len(prefix) :]
 
     def lowest_undo(self) -> int | None:
         """Least height that has an undo record."""
-        with self._db.iterator(prefix=layout.UNDO, include_value=False) as iterator:
-            key = next(iterator, None)
-        return None if key is None else int.from_bytes(key[1:], "big")
+        found = next(self.raw_iterate(layout.UNDO), None)
+        return None if found is None else int.from_bytes(found[0][1:], "big")
 
     def commit(self, change: TipChange) -> None:
         """Write one change of tip in one synced batch; then, and only then, change the caches."""
         tip = change.connected[-1][0] if change.connected else None
         if tip is None:
             raise ValueError("a change of tip connects at least one block")
-        try:
-            with self._db.write_batch(transaction=True, sync=True) as batch:
-                for block in change.disconnected:
-                    _remove_block(batch, block)
-                for block, undo in change.connected:
-                    _add_block(batch, block, undo)
-                _write(batch, layout.STATE, change.state)
-                _write(batch, layout.NODE, change.nodes)
-                self._prune(batch, change.prune_below)
-                batch.put(layout.META_TIP, tip.id)
-        except plyvel.Error as error:
-            raise _translate(self.path, error) from error
+        listed = self._index_changes(change.state)
+        with self.guard.writing(), self._db.write_batch(transaction=True, sync=True) as batch:
+            for block in change.disconnected:
+                _remove_block(batch, block)
+            for block, undo in change.connected:
+                _add_block(batch, block, undo)
+            _write(batch, layout.STATE, change.state.items())
+            _write(batch, layout.NODE, change.nodes.items())
+            _write(batch, layout.LISTED, listed)
+            self._prune(batch, change.prune_below)
+            batch.put(layout.META_TIP, tip.id)
         for block in change.disconnected:
             self._headers.drop(block.id)
             self._blocks.drop(block.id)
@@ -252,6 +247,20 @@ class Store:
         self.state.remember(change.state)
         self.nodes.remember(change.nodes)
 
+    def _index_changes(self, changes: Changes) -> list[tuple[bytes, bytes | None]]:
+        """What `changes` of the state change in the rules' index; removals first, for a name may come again."""
+        index = self.index
+        if index is None:
+            return []
+        removed: list[tuple[bytes, bytes | None]] = []
+        added: list[tuple[bytes, bytes | None]] = []
+        for key, value in changes.items():
+            if key.startswith(index.prefix):
+                old = self.state.get(key)
+                removed += [(name, None) for name in (() if old is None else index.names(key, old))]
+                added += [(name, b"") for name in (() if value is None else index.names(key, value))]
+        return removed + added
+
     def _prune(self, batch: Any, below: int) -> None:
         lowest = self.lowest_undo() if below > 0 else None
         if lowest is not None:
@@ -259,8 +268,8 @@ class Store:
                 batch.delete(layout.undo_key(height))
 
 
-def _write(batch: Any, prefix: bytes, changes: Changes) -> None:
-    for key, value in changes.items():
+def _write(batch: Any, prefix: bytes, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for key, value in changes:
         if value is None:
             batch.delete(prefix + key)
         else:
@@ -288,38 +297,19 @@ def _remove_block(batch: Any, block: Block) -> None:
 
 def _open(path: Path, create: bool) -> Any:
     if path in _HELD:
-        raise _locked(path, "by this process")
+        raise locked(path, "by this process")
     if path.exists() and not path.is_dir():
         raise StoreError("not_creatable", f"{path} is not a directory.", "Choose another data directory.")
     if not path.exists():
         if not create:
-            raise StoreError("missing", f"There is no database in {path}.", "Check the data directory, or create one.")
+            raise missing(path)
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            message = f"The data directory {path} cannot be created: {error.strerror}."
-            remedy = "Choose another directory, or grant the right to write."
-            raise StoreError("not_creatable", message, remedy) from error
+            raise not_creatable(path, error.strerror or str(error)) from error
     try:
-        return plyvel.DB(str(path), create_if_missing=create, bloom_filter_bits=10, write_buffer_size=16 << 20)
+        # Without paranoid checks LevelDB would leave out a damaged record of its log and go on with the next one.
+        options = {"paranoid_checks": True, "bloom_filter_bits": 10, "write_buffer_size": 16 << 20}
+        return plyvel.DB(str(path), create_if_missing=create, **options)
     except plyvel.Error as error:
-        raise _translate(path, error) from error
-
-
-def _locked(path: Path, by: str) -> StoreError:
-    message = f"The database in {path} is in use {by}."
-    return StoreError("locked", message, "Stop what uses it, or use another data directory.")
-
-
-def _translate(path: Path, error: Exception) -> StoreError:
-    text = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
-    if "lock" in text.lower() and "LOCK" in text:
-        if "ermission denied" in text:
-            remedy = "Grant the right to write there, or choose another directory."
-            return StoreError("not_creatable", f"The data directory {path} cannot be written to.", remedy)
-        return _locked(path, "by another process")
-    if isinstance(error, plyvel.CorruptionError) or "orruption" in text or "No such file" in text:
-        return corrupt(path, text)
-    if "does not exist" in text:
-        return StoreError("missing", f"There is no database in {path}.", "Check the data directory, or create one.")
-    return StoreError("io", f"The database in {path} failed: {text}.", "Check the disk's free space and health.")
+        raise translate(path, error) from error

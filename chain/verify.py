@@ -30,15 +30,17 @@ def _findings(store: Store) -> Iterator[str]:
     if tip_id is None:
         yield "there is no tip"
         return
-    height, indexed = -1, 0
+    height, count, indexed = -1, 0, 0
     parent_id, tip_root = EMPTY, EMPTY
     for key, block_id in store.raw_iterate(layout.HEIGHT):
-        if key != layout.height_key(height + 1):
-            yield f"height {height + 1} has no block"
+        height = store.base if count == 1 and store.base else height + 1
+        if key != layout.height_key(height):
+            yield f"height {height} has no block"
             return
-        height += 1
+        count += 1
         block = None
-        for item in _check_block(store, height, block_id, parent_id):
+        follows = height > 0 and (height != store.base)
+        for item in _check_block(store, height, block_id, parent_id if follows else None):
             if isinstance(item, Block):
                 block = item
             else:
@@ -49,11 +51,12 @@ def _findings(store: Store) -> Iterator[str]:
         parent_id = block_id
     if parent_id != tip_id:
         yield f"the tip is {tip_id.hex()}, the highest block {parent_id.hex()}"
-    yield from _check_count(store, height + 1, indexed)
+    yield from _check_count(store, count, indexed)
+    yield from _check_listed(store)
     yield from _check_state(store, tip_root)
 
 
-def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes) -> Iterator[Block | str]:
+def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes | None) -> Iterator[Block | str]:
     """Findings on one block; the block itself first, where it can be read."""
     where = f"block {block_id.hex()[:16]} at height {height}"
     data = store.raw_get(layout.BLOCK + block_id)
@@ -70,7 +73,7 @@ def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes) -
         yield f"{where} is another block"
     if store.raw_get(layout.HEADER + block_id) != block.header.raw:
         yield f"{where} and its stored header differ"
-    if height and block.header.parent != parent_id:
+    if parent_id is not None and block.header.parent != parent_id:
         yield f"{where} does not follow the block before"
     if transactions_root(block.transactions) != block.header.transactions_root:
         yield f"{where} does not hold the transactions its header names"
@@ -80,13 +83,28 @@ def _check_block(store: Store, height: int, block_id: bytes, parent_id: bytes) -
 
 
 def _check_count(store: Store, blocks: int, indexed: int) -> Iterator[str]:
-    entries = sum(1 for prefix in (layout.TRANSACTION, layout.HISTORY) for _ in store.raw_iterate(prefix))
+    entries = sum(1 for prefix in (layout.TRANSACTION, layout.HISTORY, layout.OWNER) for _ in store.raw_iterate(prefix))
     if entries != indexed:
         yield f"the indexes have {entries} entries, the blocks {indexed}"
     for prefix, name in ((layout.BLOCK, "blocks"), (layout.HEADER, "headers")):
         count = sum(1 for _ in store.raw_iterate(prefix))
         if count != blocks:
             yield f"{count} {name} are stored for {blocks} heights"
+
+
+def _check_listed(store: Store) -> Iterator[str]:
+    """Compare the rules' index with what the state says it should be."""
+    index = store.index
+    if index is None:
+        return
+    found = {key[1:] for key, _ in store.raw_iterate(layout.LISTED)}
+    for key, value in store.raw_iterate(layout.STATE + index.prefix):
+        for name in index.names(key[1:], value):
+            if name not in found:
+                yield f"the index lacks {name.hex()}"
+            found.discard(name)
+    for name in found:
+        yield f"the index lists {name.hex()}, which the state does not"
 
 
 def _check_state(store: Store, root: bytes) -> Iterator[str]:

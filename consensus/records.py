@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from chain.encoding import Record
+from chain.layout import complement
+from chain.rules import StateIndex
 from chain.state import Overlay, StateView
 from consensus.types import (
     CommitRecord,
@@ -136,3 +138,16 @@ def seat_holder(state: StateView, seat: bytes) -> tuple[bytes, Payouts] | None:
         return bootstrap.owner, bootstrap.payouts
     won = result(state, seat)
     return None if won is None else (won.owner, won.payouts)
+
+
+def _listed_result(key: bytes, value: bytes) -> tuple[bytes, ...]:
+    record = ResultRecord.decode(value, _MOST)
+    return (listed_result(record),)
+
+
+def listed_result(record: ResultRecord) -> bytes:
+    """Name of a result in the database's index: task, ~height, id. So a task's newest results come first."""
+    return record.task + complement(record.height) + record.id
+
+
+RESULTS_BY_TASK = StateIndex(RESULT, _listed_result)

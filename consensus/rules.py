@@ -11,7 +11,7 @@ from chain import accounts
 from chain.errors import BadBlock, BadTransaction, NotApplicable, Refuted
 from chain.hashing import EMPTY, digest
 from chain.keys import address_of
-from chain.rules import BlockContext, CoinbasePlan
+from chain.rules import BlockContext, CoinbasePlan, StateIndex
 from chain.state import Overlay, StateView
 from chain.types import VERSION, Header, Kind, Transaction
 from consensus import records
@@ -37,6 +37,8 @@ from consensus.types import (
 
 class ConsensusRules:
     """Implements `chain.rules.Rules` for one network. `facts` answers what costs work to know."""
+
+    index: StateIndex | None = records.RESULTS_BY_TASK
 
     def __init__(self, genesis: Genesis, facts: Facts) -> None:
         genesis.check()

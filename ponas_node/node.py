@@ -14,6 +14,7 @@ from aiohttp import web
 
 from chain.chain import Chain, Outcome, Status
 from chain.errors import Ignore, Invalid, Missing
+from chain.failures import StoreError
 from chain.keys import PrivateKey
 from chain.mempool import Mempool
 from chain.rules import BlockContext
@@ -82,6 +83,7 @@ class Node:
         self.api_port = config.api_port
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it
+        self.store.guard.on_failure = self._on_database_failure
         self._runner: web.AppRunner | None = None
         self.extra_routes: list[web.RouteDef] = []  # of services, on the API's port; before start
 
@@ -137,6 +139,11 @@ class Node:
             expected = isinstance(error, WorkerError | WorkerDied)  # says all there is to say
             log.critical("%s: the node stops: %s", self.config.label, error, exc_info=not expected)
             self.failed.set()
+
+    def _on_database_failure(self, error: StoreError) -> None:
+        """Whatever part of the node ran into it: a node without its database must not go on."""
+        log.critical("%s: the node stops: %s", self.config.label, error)
+        self.failed.set()
 
     async def _warm_up(self) -> None:
         """Test the device before it is needed, and fetch the datasets of the genesis that could not be built here."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from chain.errors import Ignore, Invalid, Missing
-from chain.store import StoreError
+from chain.failures import StoreError
 
 log = logging.getLogger(__name__)
 

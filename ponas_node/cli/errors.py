@@ -23,8 +23,8 @@ def explain(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     from chain.errors import Invalid
+    from chain.failures import StoreError
     from chain.keys import BadAddress
-    from chain.store import StoreError
     from consensus.genesis import BadGenesis
     from ponas_node.client import ClientError
     from ponas_node.units import BadAmount

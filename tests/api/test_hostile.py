@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.errors import Missing
-from chain.store import StoreError
+from chain.failures import StoreError
 from ponas_node.api import ApiLimits, create_app
 from ponas_node.api.limits import RateLimiter
 from tests.api.conftest import FREE

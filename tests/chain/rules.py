@@ -11,7 +11,7 @@ from chain.errors import BadBlock, BadTransaction, NotApplicable
 from chain.hashing import EMPTY, digest
 from chain.keys import PrivateKey
 from chain.parameters import LedgerParameters
-from chain.rules import BlockContext, CoinbasePlan
+from chain.rules import BlockContext, CoinbasePlan, StateIndex
 from chain.state import Overlay, StateView
 from chain.types import VERSION, Block, Header, Kind, Output, Transaction, TransferBody, sign_transaction
 
@@ -20,6 +20,7 @@ MINTERS = tuple(PrivateKey(digest("test/minter", bytes([i]))) for i in range(2))
 SEATS = tuple(digest("test/seat", bytes([i])) for i in range(2))
 USERS = tuple(PrivateKey(digest("test/user", bytes([i]))) for i in range(4))
 START = 1_000_000
+TASKS_BY_SIZE = StateIndex(b"task", lambda key, value: (len(value).to_bytes(4, "big") + key[4:],))
 PARAMETERS = LedgerParameters(3, 20, 100_000, 1, 5_000, 50)
 
 
@@ -35,6 +36,7 @@ class TestRules:
     parameters: LedgerParameters = PARAMETERS
     known: set[bytes] = field(default_factory=set)
     start: int = START
+    index: StateIndex | None = TASKS_BY_SIZE
 
     def genesis(self, state: Overlay) -> Header:
         for user in USERS:

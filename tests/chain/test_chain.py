@@ -7,9 +7,10 @@ import pytest
 from chain import accounts
 from chain.chain import Chain, Status
 from chain.errors import BadBlock, BadSignature, Ignore, Missing, TooDeep, UnknownParent
+from chain.failures import StoreError
 from chain.keys import PrivateKey
 from chain.side import SidePool
-from chain.store import Store, StoreError
+from chain.store import Store
 from chain.types import Block, CoinbaseBody, Kind, sign_transaction
 from tests.chain.builder import Builder, remint
 from tests.chain.rules import NETWORK, PARAMETERS, START, USERS, TestRules, mint, transfer

@@ -9,12 +9,15 @@ import pytest
 
 from chain import layout
 from chain.chain import Chain
-from chain.store import Store, StoreError, TipChange
+from chain.failures import StoreError
+from chain.store import Store, TipChange
+from chain.verify import verify_store
 from tests.chain.rules import NETWORK, USERS, TestRules, mint, transfer
 
 OPEN = """
 import sys
-from chain.store import Store, StoreError
+from chain.failures import StoreError
+from chain.store import Store
 try:
     Store(sys.argv[1], bytes(32))
 except StoreError as error:
@@ -119,10 +122,15 @@ def test_a_failed_write_changes_no_cache(tmp_path, monkeypatch):
         monkeypatch.setattr(store, "_db", Disk(real))
         with pytest.raises(StoreError) as caught:
             chain.add_block(block)
-        assert caught.value.code == "io"
+        assert caught.value.code == "disk_full" and "space" in caught.value.remedy
         monkeypatch.setattr(store, "_db", real)
         assert chain.tip == tip and dict(store.raw_iterate(b"")) == before and not chain.has(block.id)
         assert chain.verify() == []
+        for write in (lambda: chain.add_block(block), lambda: store.facts.put(b"f", b"")):
+            with pytest.raises(StoreError, match="full"):
+                write()  # nothing may be written behind what may be half a record
+    with Store(tmp_path / "db", NETWORK) as store:
+        chain = Chain(store, TestRules())
         chain.add_block(block)
         assert chain.verify() == []
 
@@ -168,5 +176,6 @@ def test_verify_finds_damage(tmp_path, prefix, damage):
         else:
             db.put(key[:-1] + bytes([key[-1] ^ 0x80]), value)
     with Store(tmp_path / "db", NETWORK) as store:
-        findings = Chain(store, TestRules()).verify()
+        store.use_index(TestRules().index)
+        findings = verify_store(store)
         assert findings and all(isinstance(finding, str) for finding in findings)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from chain import accounts
+from chain.failures import StoreError
 from chain.keys import address_text
-from chain.store import Store, StoreError
+from chain.store import Store
 from consensus import exact, records
 from consensus.datasets import digits
 from consensus.exact import Recipe

@@ -1,0 +1,59 @@
+"""Rebuilding the indexes of a database from its blocks and its state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from chain import layout
+from chain.errors import BadEncoding
+from chain.failures import corrupt
+from chain.types import Block
+
+if TYPE_CHECKING:
+    from chain.store import Store
+
+_AT_ONCE = 8192  # entries of one write
+
+
+def rebuild(store: Store) -> int:
+    """Remove every entry of the indexes and write them anew; returns how many there are now.
+
+    The database says that its indexes are incomplete until all are there, so a kill on the way costs a new start only.
+    """
+    store.write([(layout.META_INDEXES, None)], sync=True)
+    for prefix in layout.INDEX_PREFIXES:
+        _write(store, ((key, None) for key, _ in store.raw_iterate(prefix)))
+    count = _write(store, expected_entries(store))
+    store.write([(layout.META_INDEXES, layout.INDEXES.to_bytes(4, "big"))], sync=True)
+    return count
+
+
+def expected_entries(store: Store) -> Iterator[tuple[bytes, bytes]]:
+    """Every entry that the indexes should have, in no order; raises StoreError where a block cannot be read."""
+    for key, block_id in store.raw_iterate(layout.HEIGHT):
+        raw = store.raw_get(layout.BLOCK + block_id)
+        height = int.from_bytes(key[1:], "big")
+        if raw is None:
+            raise corrupt(store.path, f"the block at height {height} is missing")
+        try:
+            yield from layout.index_keys(Block.decode(raw, len(raw)))
+        except BadEncoding as error:
+            raise corrupt(store.path, f"the block at height {height} cannot be read ({error})") from error
+    if store.index is not None:
+        for key, value in store.raw_iterate(layout.STATE + store.index.prefix):
+            for name in store.index.names(key[1:], value):
+                yield layout.LISTED + name, b""
+
+
+def _write(store: Store, entries: Iterable[tuple[bytes, bytes | None]]) -> int:
+    count = 0
+    batch: list[tuple[bytes, bytes | None]] = []
+    for entry in entries:
+        batch.append(entry)
+        count += 1
+        if len(batch) == _AT_ONCE:
+            store.write(batch, sync=False)
+            batch = []
+    store.write(batch, sync=False)
+    return count

@@ -13,10 +13,11 @@ from itertools import islice
 
 from chain.deadline import Deadline
 from chain.errors import BadBlock, Invalid, Missing, Reject, TooDeep, UnknownParent
-from chain.failures import corrupt, other_network
+from chain.failures import other_network
 from chain.hashing import EMPTY
 from chain.ledger import apply_block, check_stateless, draft_block
 from chain.opening import check_tip
+from chain.proofs import StateProof, prove_state
 from chain.rules import BlockContext, Rules
 from chain.side import SidePool
 from chain.state import EmptyState, Overlay, StateView
@@ -110,7 +111,7 @@ class Chain:
         try:
             return self._switch(fork, branch)
         except BrokenTree as error:
-            raise corrupt(self.store.path, f"the state tree has a hole ({error})") from error
+            raise self.store.damaged(f"the state tree has a hole ({error})") from error
 
     def extend(self, blocks: Sequence[Block]) -> None:
         """Append blocks that follow the tip one after another, in one synced write.
@@ -188,7 +189,7 @@ class Chain:
             disconnected.append(self._canonical_block(header.id))
             header = self._canonical_header(header.parent)
         if disconnected and update(nodes, state.changes) != fork.state_root:
-            raise corrupt(self.store.path, f"the undo records do not lead back to the state at height {fork.height}")
+            raise self.store.damaged(f"the undo records do not lead back to the state at height {fork.height}")
         return disconnected
 
     def _execute(self, parent: Header, state: Overlay, nodes: Overlay, block: Block) -> dict[bytes, bytes | None]:
@@ -319,6 +320,13 @@ class Chain:
         places = islice(self.store.history(address, before), limit)
         return [self._transaction_at(height, index) for height, index in places]
 
+    def prove(self, keys: Iterable[bytes]) -> StateProof:
+        """What the state after the tip holds at each of `keys`, with the proof under the tip's header."""
+        try:
+            return prove_state(self.tip, self.store.state, self.store.nodes, keys)
+        except BrokenTree as error:
+            raise self.store.damaged(f"the state tree has a hole ({error})") from error
+
     def verify(self) -> list[str]:
         """Check the whole database against itself; returns what is wrong, nothing where all is well."""
         return verify_store(self.store)
@@ -326,25 +334,25 @@ class Chain:
     def _transaction_at(self, height: int, index: int) -> tuple[Transaction, int, int]:
         block = self._canonical_block(self._canonical_id(height))
         if index >= len(block.transactions):
-            raise corrupt(self.store.path, f"an index names transaction {index} at height {height}")
+            raise self.store.damaged(f"an index names transaction {index} at height {height}")
         return block.transactions[index], height, index
 
     def _canonical_id(self, height: int) -> bytes:
         block_id = self.store.id_at(height)
         if block_id is None:
-            raise corrupt(self.store.path, f"no block at height {height}")
+            raise self.store.damaged(f"no block at height {height}")
         return block_id
 
     def _canonical_header(self, block_id: bytes) -> Header:
         header = self.store.header(block_id)
         if header is None:
-            raise corrupt(self.store.path, f"block {block_id.hex()} has no header")
+            raise self.store.damaged(f"block {block_id.hex()} has no header")
         return header
 
     def _canonical_block(self, block_id: bytes) -> Block:
         block = self.store.block(block_id)
         if block is None:
-            raise corrupt(self.store.path, f"block {block_id.hex()} is missing")
+            raise self.store.damaged(f"block {block_id.hex()} is missing")
         return block
 
 

@@ -37,7 +37,10 @@ class Guard:
 
     def failed(self, error: Exception) -> StoreError:
         """The StoreError of what LevelDB raised."""
-        failure = translate(self.path, error)
+        return self.report(translate(self.path, error))
+
+    def report(self, failure: StoreError) -> StoreError:
+        """`failure`, after whoever listens was told of it."""
         if self.on_failure is not None and not self._told:
             self._told = True
             self.on_failure(failure)

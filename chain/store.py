@@ -18,7 +18,7 @@ import plyvel
 
 from chain import layout
 from chain.cache import Cache
-from chain.failures import Guard, StoreError, locked, missing, not_creatable, translate
+from chain.failures import Guard, StoreError, corrupt, locked, missing, not_creatable, translate
 from chain.indexing import rebuild
 from chain.migration import check_meta
 from chain.namespace import Namespace
@@ -109,6 +109,10 @@ class Store:
         if self.raw_get(layout.META_INDEXES) != layout.INDEXES.to_bytes(4, "big"):
             log.info("building the indexes of %s", self.path)
             rebuild(self)
+
+    def damaged(self, what: str) -> StoreError:
+        """The error to raise where the database contradicts itself."""
+        return self.guard.report(corrupt(self.path, what))
 
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from ponas_node.api import blocks, explorer, pictures, search, status
+from ponas_node.api import blocks, explorer, histories, pictures, proofs, search, status
 from ponas_node.api.errors import answer_errors
 from ponas_node.api.limits import LIMITS, ApiLimits, limit_rate
 from ponas_node.api.metrics import metrics
@@ -29,7 +29,7 @@ def create_app(
     app[LIMITS] = limits
     app[SUBMISSIONS] = Submissions(view, limits.request_seconds / 2, limits.submissions)
     app.on_cleanup.append(_stop_submissions)
-    for module in (status, blocks, search, pictures, explorer):
+    for module in (status, blocks, histories, search, proofs, pictures, explorer):
         app.add_routes(module.routes())
     app.add_routes([web.get("/metrics", metrics)])
     app.on_response_prepare.append(_headers)

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from typing import Any
 
-from ponas_node.cli import options
+from ponas_node.cli import options, proof
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.output import print_facts, print_json, print_rows
 
@@ -18,6 +18,7 @@ _EXAMPLES = """\
   ponas inspect epoch current
   ponas inspect result ID --node http://127.0.0.1:8645
   ponas inspect account pn1...
+  ponas inspect proof account pn1... --block ID
 """
 
 
@@ -34,6 +35,7 @@ def register(subparsers: options.Subparsers) -> None:
         options.add_node(kind)
         options.add_json(kind)
         kind.set_defaults(run=_inspect, path=path)
+    proof.register(commands)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

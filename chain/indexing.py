@@ -21,11 +21,11 @@ def rebuild(store: Store) -> int:
 
     The database says that its indexes are incomplete until all are there, so a kill on the way costs a new start only.
     """
-    store.write([(layout.META_INDEXES, None)], sync=True)
+    store.write([(layout.META_INDEXES, None)])
     for prefix in layout.INDEX_PREFIXES:
         _write(store, ((key, None) for key, _ in store.raw_iterate(prefix)))
     count = _write(store, expected_entries(store))
-    store.write([(layout.META_INDEXES, layout.INDEXES.to_bytes(4, "big"))], sync=True)
+    store.write([(layout.META_INDEXES, layout.INDEXES.to_bytes(4, "big"))])
     return count
 
 
@@ -53,7 +53,7 @@ def _write(store: Store, entries: Iterable[tuple[bytes, bytes | None]]) -> int:
         batch.append(entry)
         count += 1
         if len(batch) == _AT_ONCE:
-            store.write(batch, sync=False)
+            store.write(batch)
             batch = []
-    store.write(batch, sync=False)
+    store.write(batch)
     return count

@@ -83,7 +83,11 @@ class CachedMap:
 class Store:
     """The database of one node on one network. Every access raises StoreError where the database fails."""
 
-    def __init__(self, path: str | os.PathLike[str], network: bytes, *, create: bool = True) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], network: bytes, *, create: bool = True, durable: bool = True
+    ) -> None:
+        """`durable`: every write is on disk before it counts; not so only for a database that is thrown away."""
+        self._durable = durable
         self.path = Path(path).resolve()
         self.network = network
         self.index: StateIndex | None = None
@@ -141,9 +145,9 @@ class Store:
                 iterator.seek(prefix + start)
             yield from iterator
 
-    def write(self, entries: Iterable[tuple[bytes, bytes | None]], *, sync: bool) -> None:
-        """Write whole keys of the layout in one batch, past the caches: for what is no change of tip."""
-        with self.guard.writing(), self._db.write_batch(transaction=True, sync=sync) as batch:
+    def write(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write whole keys of the layout in one synced batch, past the caches: for what is no change of tip."""
+        with self.guard.writing(), self._db.write_batch(transaction=True, sync=self._durable) as batch:
             _write(batch, b"", entries)
 
     def compact(self) -> None:
@@ -232,7 +236,7 @@ class Store:
         if tip is None:
             raise ValueError("a change of tip connects at least one block")
         listed = self._index_changes(change.state)
-        with self.guard.writing(), self._db.write_batch(transaction=True, sync=True) as batch:
+        with self.guard.writing(), self._db.write_batch(transaction=True, sync=self._durable) as batch:
             for block in change.disconnected:
                 _remove_block(batch, block)
             for block, undo in change.connected:

@@ -55,6 +55,18 @@ def out_path(arguments: argparse.Namespace) -> Path:
     return path
 
 
+def block_id(text: str, what: str) -> bytes:
+    """The 32 bytes of an id written as 64 hexadecimal digits. Raises UserError; `what` names where it was given."""
+    lower = text.strip().lower()
+    wrong = UserError(f"{what} must be an id of 64 hexadecimal digits, not {text[:80]!r}.", USAGE)
+    if len(lower) != 64 or not lower.isalnum():
+        raise wrong
+    try:
+        return bytes.fromhex(lower)
+    except ValueError as error:
+        raise wrong from error
+
+
 def add_wallet(parser: argparse.ArgumentParser) -> None:
     """--wallet"""
     parser.add_argument(

@@ -58,11 +58,11 @@ def test_a_rebuild_that_was_cut_short_is_done_again(tmp_path, monkeypatch):
     class Dying(Store):
         writes = 0
 
-        def write(self, entries, *, sync):
+        def write(self, entries):
             self.writes += 1
             if self.writes > self.most:
                 raise Killed
-            super().write(entries, sync=sync)
+            super().write(entries)
 
     monkeypatch.setattr("chain.indexing._AT_ONCE", 3)
     for most in range(1, 40):

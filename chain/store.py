@@ -303,9 +303,14 @@ def _remove_block(batch: Any, block: Block) -> None:
         batch.delete(key)
 
 
-def _open(path: Path, create: bool) -> Any:
-    if path in _HELD:
+def check_not_held(path: Path) -> None:
+    """Raise StoreError where this process has the database in `path` open."""
+    if path.resolve() in _HELD:
         raise locked(path, "by this process")
+
+
+def _open(path: Path, create: bool) -> Any:
+    check_not_held(path)
     if path.exists() and not path.is_dir():
         raise StoreError("not_creatable", f"{path} is not a directory.", "Choose another data directory.")
     if not path.exists():

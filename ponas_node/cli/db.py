@@ -22,8 +22,8 @@ Answer = dict[str, Any]
 
 _WHERE = "--genesis genesis.json --data ~/.ponas"
 _MINTER_WARNING = (
-    "Records of a pool, a search or the minter may be lost. If this node mints, wait for the next epoch before you start "
-    "it, so that it cannot sign a second block for a slot."
+    "Records of a pool, a search or the minter may be lost. If this node mints, wait for the next epoch before you "
+    "start it, so that it cannot sign a second block for a slot."
 )
 _RESTORED = "It cannot undo that block, and it has no earlier blocks and histories to show or to give to peers."
 _EVERY = 2.0  # seconds between two lines of progress

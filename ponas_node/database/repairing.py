@@ -19,7 +19,7 @@ from chain.chain import Chain
 from chain.errors import BadEncoding
 from chain.failures import StoreError, missing, translate
 from chain.frames import sync_folder
-from chain.store import Store
+from chain.store import Store, check_not_held
 from chain.types import Block
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
@@ -72,6 +72,7 @@ def _check_free(path: Path) -> None:
     """Raise StoreError where there is no database, or another process holds it: LevelDB looks at its lock first."""
     if not path.is_dir() or not any(path.iterdir()):
         raise missing(path)
+    check_not_held(path)
     try:
         plyvel.DB(str(path), create_if_missing=False, paranoid_checks=True).close()
     except plyvel.Error as error:
@@ -85,6 +86,7 @@ def _salvage(source: Path) -> None:
     try:
         plyvel.repair_db(str(source))
         plyvel.DB(str(source), create_if_missing=False).close()
+        shutil.rmtree(source / "lost", ignore_errors=True)  # the damaged files, which are kept elsewhere
     except plyvel.Error as error:
         raise Hopeless(
             f"Nothing in the database can be read: {translate(source, error).message} Move it away and start again: "

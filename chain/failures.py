@@ -108,6 +108,8 @@ def translate(path: Path, error: Exception) -> StoreError:
         return locked(path, "by another process")
     if isinstance(error, plyvel.CorruptionError) or "orruption" in text or "No such file" in text:
         return corrupt(path, text)
+    if text.endswith(".ldb: Invalid argument"):  # what LevelDB says of a read beyond the end of a file
+        return corrupt(path, f"{text.split(': ')[-2]} is shorter than it should be")
     if "does not exist" in text:
         return missing(path)
     if "No space left" in text or "quota exceeded" in text.lower():

@@ -27,6 +27,7 @@ from chain.types import Block, Header
 
 log = logging.getLogger(__name__)
 
+_WRITE_BUFFER = 16 << 20
 _STATE_CACHE = 1 << 17
 _NODE_CACHE = 1 << 17
 _HEADER_CACHE = 4096
@@ -322,7 +323,7 @@ def _open(path: Path, create: bool) -> Any:
             raise not_creatable(path, error.strerror or str(error)) from error
     try:
         # Without paranoid checks LevelDB would leave out a damaged record of its log and go on with the next one.
-        options = {"paranoid_checks": True, "bloom_filter_bits": 10, "write_buffer_size": 16 << 20}
+        options = {"paranoid_checks": True, "bloom_filter_bits": 10, "write_buffer_size": _WRITE_BUFFER}
         return plyvel.DB(str(path), create_if_missing=create, **options)
     except plyvel.Error as error:
         raise translate(path, error) from error

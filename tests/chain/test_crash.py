@@ -55,4 +55,4 @@ def test_kills(tmp_path):
 
 @pytest.mark.long
 def test_many_kills(tmp_path):
-    crash(tmp_path / "db", 200, random.randrange(2**32))
+    crash(tmp_path / "db", 500, random.randrange(2**32))

@@ -12,9 +12,11 @@ from chain.failures import StoreError, corrupt, other_network
 
 def check_meta(db: Any, path: Path, network: bytes) -> None:
     """Describe a new database; migrate an old one; refuse what is not of this network or of a newer layout."""
-    schema, stored = db.get(layout.META_SCHEMA), db.get(layout.META_NETWORK)
+    # With checksums from the first read on: a block that is in LevelDB's cache is never looked at again.
+    schema = db.get(layout.META_SCHEMA, verify_checksums=True)
+    stored = db.get(layout.META_NETWORK, verify_checksums=True)
     if schema is None and stored is None:
-        with db.iterator(include_value=False) as keys:
+        with db.iterator(include_value=False, verify_checksums=True) as keys:
             if next(keys, None) is not None:
                 raise corrupt(path, "it holds data but does not say of which network")
         with db.write_batch(sync=True) as batch:

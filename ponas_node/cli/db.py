@@ -36,7 +36,11 @@ def register(subparsers: options.Subparsers) -> None:
     parser = options.add_command(subparsers, "db", "check, export, import or repair a node's database", about, examples)
     commands = parser.add_subparsers(dest="what", metavar="WHAT", title="what to do", required=True)
     _add(commands, "stats", "show what the database holds", "", _stats)
-    _add(commands, "verify", "compute everything again from the raw blocks and say what differs", "", _verify)
+    check = _add(commands, "verify", "compute everything again from the raw blocks and say what differs", "", _verify)
+    check.add_argument(
+        "--facts", action="store_true",
+        help="also evaluate every revealed model and check every beacon once more; needs the folder artifacts",
+    )  # fmt: skip
     _add(commands, "reindex", "build the indexes again from blocks and state", "", _reindex)
     _add(commands, "compact", "give disk space back that deleted records still take", "", _compact)
     _add(commands, "repair", "save what is sound of a damaged database", "", _repair)
@@ -155,7 +159,8 @@ def _verify(arguments: argparse.Namespace) -> Answer:
 
     genesis, store = _open(arguments)
     with store:
-        report = verify(store, genesis, arguments.data / "db.verify", _Progress("recomputed blocks"))
+        artifacts = arguments.data / "artifacts" if arguments.facts else None
+        report = verify(store, genesis, arguments.data / "db.verify", _Progress("recomputed blocks"), artifacts)
     return {
         "ok": not report.found,
         "blocks": report.blocks,

@@ -124,12 +124,19 @@ def _rebuild(
                 )
             stopped = None
             try:
-                feeder.feed((found.get(layout.BLOCK + block_id) for block_id in blocks), progress)
+                feeder.feed((_raw(found, block_id) for block_id in blocks), progress)
             except Stopped as error:
                 stopped = str(error)
             return feeder.chain.height, stopped
     finally:
         found.close()
+
+
+def _raw(found: Any, block_id: bytes) -> bytes:
+    raw: bytes | None = found.get(layout.BLOCK + block_id, verify_checksums=True)
+    if raw is None:
+        raise Stopped(f"Block {block_id.hex()[:16]} can no longer be read.")
+    return raw
 
 
 def _longest_path(found: Any, genesis: bytes) -> list[bytes]:

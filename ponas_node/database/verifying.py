@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chain.chain import Chain
 from chain.compare import differences
-from chain.errors import BadEncoding, Invalid, Missing
+from chain.errors import Invalid, Missing
 from chain.export import raw_block
 from chain.failures import StoreError
 from chain.store import Store
@@ -17,7 +17,7 @@ from chain.types import Block
 from chain.verify import verify_store
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
-from ponas_node.database.feeding import StoredFacts
+from ponas_node.database.feeding import Feeder, Stopped, StoredFacts
 
 _MOST = 1000  # findings that are kept
 
@@ -39,17 +39,27 @@ class Report:
             self.findings.append(finding)
 
 
-def verify(store: Store, genesis: Genesis, scratch: Path, progress: Callable[[int, int], None]) -> Report:
+def verify(
+    store: Store, genesis: Genesis, scratch: Path, progress: Callable[[int, int], None], artifacts: Path | None = None
+) -> Report:
     """Check the whole database. `scratch`, which must not exist, holds the second database while it is made.
 
-    The facts (scores of models, delay functions, datasets) are taken as the node has established them.
+    The facts (scores of models, delay functions, datasets) are taken as the node has established them; with a folder of
+    `artifacts` they are established once more.
     """
     rules = ConsensusRules(genesis, StoredFacts(store))
     store.use_index(rules.index)
     report = Report()
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
         with Store(scratch, store.network, durable=False) as second:
-            whole = _recompute(store, Chain(second, rules), report, progress)
+            blocks = _readable_blocks(store, report)
+            if store.base:
+                whole = _restored(store, report)
+            elif artifacts is None:
+                whole = _execute(blocks, Chain(second, rules), report, progress)
+            else:
+                whole = _establish(blocks, Feeder(second, genesis, artifacts), report, progress)
             if whole:
                 _collect(report, differences(store, second))
     finally:
@@ -67,44 +77,55 @@ def _collect(report: Report, findings: Iterator[str]) -> None:
         report.add(error.message.rstrip("."))
 
 
-def _recompute(store: Store, chain: Chain, report: Report, progress: Callable[[int, int], None]) -> bool:
-    """Execute every block of `store` again on `chain`; returns whether all of them could be."""
-    try:
-        if store.tip is None:
-            report.add("there is no tip")
-            return False
-        tip = store.header(store.tip)
-        if tip is None:
-            report.add("the header of the tip is missing")
-            return False
-        report.blocks = tip.height + 1 - store.base
-        if store.base:
-            report.notes.append(
-                f"The state was restored at height {store.base}: earlier blocks are not here, so nothing could be "
-                "recomputed. State, tree, blocks and indexes were compared with each other and with the state root."
-            )
-            return False
-        for height in range(1, tip.height + 1):
-            if not _execute(store, chain, height, report):
-                return False
-            progress(height, tip.height)
-    except (StoreError, BadEncoding) as error:
-        report.add(error.message.rstrip(".") if isinstance(error, StoreError) else str(error))
-        return False
-    report.recomputed = tip.height
-    return True
+def _restored(store: Store, report: Report) -> bool:
+    """A restored state has no blocks before it to execute."""
+    tip = None if store.tip is None else store.header(store.tip)
+    report.blocks = 0 if tip is None else tip.height + 1 - store.base
+    report.notes.append(
+        f"The state was restored at height {store.base}: earlier blocks are not here, so nothing could be recomputed. "
+        "State, tree, blocks and indexes were compared with each other and with the state root."
+    )
+    return False
 
 
-def _execute(store: Store, chain: Chain, height: int, report: Report) -> bool:
+def _readable_blocks(store: Store, report: Report) -> Iterator[bytes]:
+    """Raw blocks to execute, from height 1 to the tip; ends early with a finding."""
+    tip = None if store.tip is None else store.header(store.tip)
+    if tip is None:
+        report.add("there is no tip, or its header is missing")
+        return
+    report.blocks = tip.height + 1
+    for height in range(1, tip.height + 1):
+        try:
+            raw = raw_block(store, height)
+        except StoreError as error:
+            report.add(error.message.rstrip("."))
+            return
+        yield raw
+
+
+def _execute(blocks: Iterator[bytes], chain: Chain, report: Report, progress: Callable[[int, int], None]) -> bool:
+    """Execute every block again on `chain`; returns whether all could be."""
+    for height, raw in enumerate(blocks, 1):
+        try:
+            chain.add_block(Block.decode(raw))
+        except Missing as error:
+            report.add(f"{len(error.facts)} facts that the block at height {height} needs are missing")
+        except Invalid as error:
+            report.add(f"the block at height {height} breaks a rule ({error.code}): {error}")
+        if chain.height != height:
+            report.add(f"the blocks from height {height} on could not be recomputed")
+            return False
+        report.recomputed = height
+        progress(height, report.blocks - 1)
+    return not report.found and report.recomputed == report.blocks - 1
+
+
+def _establish(blocks: Iterator[bytes], feeder: Feeder, report: Report, progress: Callable[[int, int], None]) -> bool:
+    """The same, with all facts established anew."""
     try:
-        block = Block.decode(raw_block(store, height))
-        chain.add_block(block)
-    except Missing as error:
-        report.add(f"{len(error.facts)} facts that the block at height {height} needs are missing")
-    except Invalid as error:
-        report.add(f"the block at height {height} breaks a rule ({error.code}): {error}")
-    if chain.height != height:
-        report.add(f"the blocks from height {height} on could not be recomputed")
-        return False
-    report.recomputed = height
-    return True
+        feeder.feed(blocks, lambda height: progress(height, report.blocks - 1))
+    except Stopped as error:
+        report.add(str(error).rstrip("."))
+    report.recomputed = feeder.chain.height
+    return not report.found and report.recomputed == report.blocks - 1

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from chain import accounts
 from chain.chain import Chain, Status
 from chain.errors import BadBlock, Missing, TooDeep, UnknownParent
+from chain.proofs import proven
 from chain.store import Store
 from chain.types import CoinbaseBody, Kind, sign_transaction
 from tests.chain.builder import Builder, DictState
@@ -189,6 +190,11 @@ class ChainMachine(RuleBasedStateMachine):
         assert dict(self.store.state.items()) == expected
         assert all(self.store.state.get(key) == value for key, value in expected.items())
         assert all(self.chain.has(i) == (i in self.model.known) for i in self.model.blocks)
+        asked = [*[key for key in expected if key.startswith(accounts.ACCOUNT)][-3:], self.model.tip.id]
+        shown = proven(self.chain.prove(asked), self.model.tip.id)
+        assert all(shown.get(key) == expected.get(key) for key in asked)
+        held = [accounts.Account.decode(value) for key, value in expected.items() if key.startswith(accounts.ACCOUNT)]
+        assert sum(account.balance for account in held) == accounts.supply(self.chain.state)
         path = self.model.path(self.model.tip)
         assert [self.chain.id_at(height) for height in range(len(path) + 1)] == [*path, None]
 

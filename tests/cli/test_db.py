@@ -18,7 +18,7 @@ from chain.errors import UnknownParent
 from chain.export import ChainFile
 from chain.frames import MAGIC, FrameFile, writing
 from chain.store import Store
-from consensus import records
+from consensus import records, vdf
 from consensus.rules import ConsensusRules
 from ponas_node.database.feeding import StoredFacts
 from tests.cli.conftest import one_line
@@ -123,6 +123,28 @@ def test_verify_names_the_damage(db, world, prefix, named, damage):
         wanted = "was refused" if prefix[0:1] == layout.NAMESPACE and damage == "change" else named
         assert wanted in text or "breaks a rule" in text, text
         assert key[1:].hex()[-16:] in text or prefix not in (layout.NODE, layout.TRANSACTION), text
+
+
+def test_facts_are_established_again_by_import_and_verify(db, tmp_path):
+    world = World(tmp_path / "node" / "db")
+    world.mint_to(world.genesis.consensus.commit_close + 1)
+    epoch = records.current_epoch(world.chain.state)
+    parameters = world.genesis.consensus
+    output = vdf.prove(epoch.boundary, parameters.vdf_discriminant_bits, parameters.vdf_iterations)
+    world.mint(world.beacon(output=output))
+    world.store.close()
+    (tmp_path / "genesis.json").write_text(world.genesis.to_json())
+    keep_facts(world.facts, world.path, world.genesis.network)
+    db("export", "--out", "chain.ponas")
+    assert db("import", "chain.ponas", data="copy")["tip"] == world.chain.tip.id.hex()
+    assert db("verify", "--facts", data="copy")["ok"]
+
+
+def test_verify_with_facts_that_are_not_so(db, world):
+    assert db("verify")["ok"]
+    report = db("verify", "--facts", code=1)
+    assert "breaks" in report["findings"][0] or "refused" in report["findings"][0]
+    assert 0 < report["recomputed"] < world.chain.height, "the delay function of this test was made up"
 
 
 def test_export_and_import(db, world):

@@ -17,9 +17,11 @@ import msgpack
 import plyvel
 
 from chain import layout
+from chain.batches import add_block, put_all, remove_block
 from chain.cache import Cache
-from chain.failures import Guard, StoreError, corrupt, locked, missing, not_creatable, translate
+from chain.failures import Guard, StoreError, corrupt
 from chain.indexing import rebuild
+from chain.leveldb import open_database, release
 from chain.migration import check_meta
 from chain.namespace import Namespace
 from chain.rules import StateIndex
@@ -27,15 +29,10 @@ from chain.types import Block, Header
 
 log = logging.getLogger(__name__)
 
-_WRITE_BUFFER = 16 << 20
 _STATE_CACHE = 1 << 17
 _NODE_CACHE = 1 << 17
 _HEADER_CACHE = 4096
 _BLOCK_CACHE = 32
-
-# Databases open in this process. LevelDB must not see a second attempt: in refusing it, it closes the lock file, and
-# with that the operating system drops the lock that keeps other processes out.
-_HELD: set[Path] = set()
 
 Changes = Mapping[bytes, bytes | None]
 
@@ -93,8 +90,7 @@ class Store:
         self.network = network
         self.index: StateIndex | None = None
         self.guard = Guard(self.path)
-        self._db = _open(self.path, create)
-        _HELD.add(self.path)
+        self._db = open_database(self.path, create)
         try:
             with self.guard.reading():
                 check_meta(self._db, self.path, network)
@@ -122,7 +118,7 @@ class Store:
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""
         self._db.close()
-        _HELD.discard(self.path)
+        release(self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -149,7 +145,7 @@ class Store:
     def write(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Write whole keys of the layout in one synced batch, past the caches: for what is no change of tip."""
         with self.guard.writing(), self._db.write_batch(transaction=True, sync=self._durable) as batch:
-            _write(batch, b"", entries)
+            put_all(batch, b"", entries)
 
     def compact(self) -> None:
         """Let LevelDB rewrite its files without what was deleted or overwritten."""
@@ -239,12 +235,12 @@ class Store:
         listed = self._index_changes(change.state)
         with self.guard.writing(), self._db.write_batch(transaction=True, sync=self._durable) as batch:
             for block in change.disconnected:
-                _remove_block(batch, block)
+                remove_block(batch, block)
             for block, undo in change.connected:
-                _add_block(batch, block, undo)
-            _write(batch, layout.STATE, change.state.items())
-            _write(batch, layout.NODE, change.nodes.items())
-            _write(batch, layout.LISTED, listed)
+                add_block(batch, block, undo)
+            put_all(batch, layout.STATE, change.state.items())
+            put_all(batch, layout.NODE, change.nodes.items())
+            put_all(batch, layout.LISTED, listed)
             self._prune(batch, change.prune_below)
             batch.put(layout.META_TIP, tip.id)
         for block in change.disconnected:
@@ -275,55 +271,3 @@ class Store:
         if lowest is not None:
             for height in range(lowest, below):
                 batch.delete(layout.undo_key(height))
-
-
-def _write(batch: Any, prefix: bytes, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-    for key, value in changes:
-        if value is None:
-            batch.delete(prefix + key)
-        else:
-            batch.put(prefix + key, value)
-
-
-def _add_block(batch: Any, block: Block, undo: Changes) -> None:
-    header = block.header
-    batch.put(layout.BLOCK + block.id, block.raw)
-    batch.put(layout.HEADER + block.id, header.raw)
-    batch.put(layout.height_key(header.height), block.id)
-    batch.put(layout.undo_key(header.height), msgpack.packb(list(undo.items())))
-    for key, value in layout.index_keys(block):
-        batch.put(key, value)
-
-
-def _remove_block(batch: Any, block: Block) -> None:
-    batch.delete(layout.BLOCK + block.id)
-    batch.delete(layout.HEADER + block.id)
-    batch.delete(layout.height_key(block.header.height))
-    batch.delete(layout.undo_key(block.header.height))
-    for key, _ in layout.index_keys(block):
-        batch.delete(key)
-
-
-def check_not_held(path: Path) -> None:
-    """Raise StoreError where this process has the database in `path` open."""
-    if path.resolve() in _HELD:
-        raise locked(path, "by this process")
-
-
-def _open(path: Path, create: bool) -> Any:
-    check_not_held(path)
-    if path.exists() and not path.is_dir():
-        raise StoreError("not_creatable", f"{path} is not a directory.", "Choose another data directory.")
-    if not path.exists():
-        if not create:
-            raise missing(path)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise not_creatable(path, error.strerror or str(error)) from error
-    try:
-        # Without paranoid checks LevelDB would leave out a damaged record of its log and go on with the next one.
-        options = {"paranoid_checks": True, "bloom_filter_bits": 10, "write_buffer_size": _WRITE_BUFFER}
-        return plyvel.DB(str(path), create_if_missing=create, **options)
-    except plyvel.Error as error:
-        raise translate(path, error) from error

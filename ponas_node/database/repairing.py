@@ -19,7 +19,8 @@ from chain.chain import Chain
 from chain.errors import BadEncoding
 from chain.failures import StoreError, missing, translate
 from chain.frames import sync_folder
-from chain.store import Store, check_not_held
+from chain.leveldb import check_not_held
+from chain.store import Store
 from chain.types import Block
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chain import store as store_module
+from chain import leveldb
 from chain.chain import Chain
 from chain.failures import StoreError
 from chain.store import Store
@@ -94,7 +94,7 @@ def small(tmp_path_factory):
 def many(tmp_path_factory):
     """Spread over many files."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "_WRITE_BUFFER", 1 << 16)
+        patch.setattr(leveldb, "_WRITE_BUFFER", 1 << 16)
         history = History(tmp_path_factory.mktemp("many") / "db").grow(60)
     assert len(list(history.path.glob("*.ldb"))) >= 3
     return history

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chain import store as store_module
+from chain import leveldb
 from chain.store import Store
 from ponas_node.cli.main import main
 from tests.chain.test_damage import damage
@@ -21,7 +21,7 @@ from tests.consensus.world import World
 def world(tmp_path_factory):
     """A database of several files, closed, with everything that its blocks need."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "_WRITE_BUFFER", 1 << 16)
+        patch.setattr(leveldb, "_WRITE_BUFFER", 1 << 16)
         root = tmp_path_factory.mktemp("repair")
         world = World(root / "node" / "db")
         keep_facts(world.facts, root / "unused", world.genesis.network)

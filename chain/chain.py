@@ -128,7 +128,7 @@ class Chain:
         try:
             self._connect(blocks)
         except BrokenTree as error:
-            raise corrupt(self.store.path, f"the state tree has a hole ({error})") from error
+            raise self.store.damaged(f"the state tree has a hole ({error})") from error
 
     def _connect(self, blocks: Sequence[Block]) -> None:
         try:

@@ -12,12 +12,19 @@ from chain.hashing import digest
 from chain.keys import PrivateKey
 from chain.store import Store
 from chain.types import MAX_OUTPUTS, Block, Kind, Output, Transaction, TransferBody, sign_transaction
+from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.rules import ConsensusRules
-from ponas_node.testnet.genesis import testnet_genesis
+from consensus.types import TaskSpec
+from ponas_node.testnet.genesis import LEDGER, consensus_parameters
 
 FEE = 5_000
-START = 10**9
+START = 10**8
 SEED = 20260301
+_TASK = TaskSpec(
+    name="none", dataset=bytes(32), dataset_bytes=1, height=8, width=8, channels=1, classes=10, test_samples=100,
+    space="stages-v1", max_parameters=1, max_macs=1, steps=320, batch=32, segments=16, learning_rate=640,
+    eval_samples=100, baseline=8000, bounty_per_epoch=0,
+)  # fmt: skip
 T = TypeVar("T")
 _CREATED_PER_BLOCK = 128  # transfers of 256 outputs
 
@@ -37,7 +44,10 @@ class World:
         self.random = random.Random(seed)
         self.minter = _key("minter", 0)
         self._funder = _key("funder", 0)
-        genesis = testnet_genesis(0, (self.minter.public,), (self._funder.address,), 10**6 * START)
+        genesis = Genesis(
+            "bench", LEDGER, consensus_parameters(0), (Allocation(self._funder.address, 10**7 * START),),
+            (self.minter.public,), (BuiltInTask(_TASK, 0),),
+        )  # fmt: skip
         self.rules = ConsensusRules(genesis, NoFacts())
         self.keys = [_key("sender", number) for number in range(senders)]
         self.accounts = accounts

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from chain.chain import Chain
+from chain.collector import no_collections
 from chain.errors import BadSignature, Invalid
 from chain.ledger import check_form, signatures
 from chain.types import MAX_BLOCK, Block
@@ -42,21 +41,8 @@ def import_blocks(chain: Chain, raws: Iterable[bytes], workers: int = 0, progres
     Raises Invalid at the first block that does not fit, Missing where facts must be established first; what came
     before it is then in the chain.
     """
-    with Verifier(workers) as verifier, _no_collections():
+    with Verifier(workers) as verifier, no_collections():
         return _Import(chain, verifier, progress).run(raws)
-
-
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Without the garbage collector: it goes through all blocks held, again and again, and they have no cycles."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class _Import:

@@ -121,13 +121,17 @@ class _Update:
         """
         if high - low == 1:
             return self._follow(depth, prefix, low, old)
-        key = node_key(depth, prefix)
-        node = self._node(depth, key, old)
+        key = _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
+        node = self.get(key) if old != EMPTY else None
+        if node is None and old is not None and old != EMPTY:
+            raise BrokenTree(f"no node at depth {depth}")
         if node is not None and node[0] == _INNER:
             middle = bisect_left(self.places, (prefix << 1 | 1) << (_BITS - 1 - depth), low, high)
             left = self.run(depth + 1, prefix << 1, low, middle, node[1:33]) if low < middle else None
             right = self.run(depth + 1, prefix << 1 | 1, middle, high, node[33:]) if middle < high else None
-            return self._join(key, node, depth, prefix, left, right)
+            if left is None or right is None or left[0] == EMPTY or right[0] == EMPTY:
+                return self._join(key, node, depth, prefix, left, right)
+            return self._store(key, depth, prefix, left, right)
         places, leaves = list[int](), list[bytes]()
         for at in range(low, high):
             leaf = self.leaves[at]
@@ -196,14 +200,6 @@ class _Update:
             self.written[key] = None
         return _VOID
 
-    def _node(self, depth: int, key: bytes, old: bytes | None) -> bytes | None:
-        if old == EMPTY:
-            return None
-        node = self.get(key)
-        if node is None and old is not None:
-            raise BrokenTree(f"no node at depth {depth}")
-        return node
-
     def _build(self, places: list[int], leaves: list[bytes], depth: int, prefix: int, low: int, high: int) -> _Result:
         """Put leaves[low:high] where nothing is stored."""
         if high - low == 0:
@@ -246,8 +242,9 @@ class _Update:
             self.written[node_key(depth + 1, prefix << 1)] = left[1]
         if right[1] is not None:
             self.written[node_key(depth + 1, prefix << 1 | 1)] = right[1]
-        self.written[key] = _INNER_BYTE + left[0] + right[0]
-        return _inner_hash(left[0], right[0]), None
+        left_hash, right_hash = left[0], right[0]
+        self.written[key] = _INNER_BYTE + left_hash + right_hash
+        return hashlib.sha256(_INNER_TAG + left_hash + _LENGTH + right_hash).digest(), None
 
     def _leaf_at(self, depth: int, prefix: int) -> bytes | None:
         node = self.get(node_key(depth, prefix))

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from chain.chain import Chain, Outcome, Status
-from chain.errors import Ignore, Invalid, Missing
+from chain.errors import Ignore, Invalid, Missing, TooDeep
 from chain.failures import StoreError
 from chain.keys import PrivateKey
 from chain.mempool import Mempool
@@ -80,6 +80,7 @@ class Node:
         self.services: list[Any] = []  # pool or solo search, added before start
         self.tip_listeners: list[Callable[[Outcome], None]] = []
         self.reorgs = 0
+        self.deep_reorgs_refused = 0
         self.api_port = config.api_port
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it
@@ -219,6 +220,7 @@ class Node:
         """Metrics beyond the chain's own."""
         return {
             "reorgs": self.reorgs,
+            "deep_reorgs_refused": self.deep_reorgs_refused,
             "results_evaluated": self.oracle.evaluated,
             "evaluation_seconds": self.oracle.seconds,
             "beacons_proven": self.prover.proven,
@@ -256,6 +258,10 @@ class Node:
                 outcome = self.chain.add_block(block)
             except Missing as error:
                 await self._establish(error, FOR_BLOCK, peer)
+            except TooDeep as error:
+                self.deep_reorgs_refused += 1
+                log.error("%s: refused block %s: %s", self.config.label, block.id.hex()[:16], error)
+                raise
             else:
                 self._after(outcome, block)
                 return outcome

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 
+from chain.collector import collect_less
 from chain.keys import PrivateKey
 from consensus.genesis import Genesis
 from ponas_node.config import NodeConfig
@@ -26,6 +27,7 @@ def build_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None) -> 
 
 async def run_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None, ready: Callable[[Node], None]) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; calls `ready` once the ports are open. Answers the exit code."""
+    collect_less()
     node = build_node(config, genesis, key)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -9,20 +10,27 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Dictionary of at most `most` entries. First in, first out: cheaper on a hit than least-recently-used."""
+    """Dictionary of at most `most` entries. First in, first out: cheaper on a hit than least-recently-used.
 
-    __slots__ = ("_entries", "_most", "get")
+    The order stands beside the dictionary: to find the first entry of one that lost many others takes time with their
+    number.
+    """
+
+    __slots__ = ("_entries", "_most", "_order", "get")
 
     def __init__(self, most: int) -> None:
         self._entries: dict[K, V] = {}
+        self._order: deque[K] = deque()  # also keys that were dropped, until their turn comes
         self._most = most
         self.get = self._entries.get
 
     def put(self, key: K, value: V) -> None:
-        """Remember `value`; forget the oldest entries beyond the limit."""
+        """Remember `value`; forget the oldest entry where there are too many."""
+        if key not in self._entries:
+            self._order.append(key)
+            if len(self._order) > self._most:
+                self._entries.pop(self._order.popleft(), None)
         self._entries[key] = value
-        while len(self._entries) > self._most:
-            del self._entries[next(iter(self._entries))]
 
     def drop(self, key: K) -> None:
         """Forget `key`."""
@@ -31,6 +39,7 @@ class Cache(Generic[K, V]):
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._order.clear()
 
     def __contains__(self, key: K) -> bool:
         return key in self._entries

@@ -79,7 +79,7 @@ class Record:
         except Exception as error:  # msgpack raises many unrelated types on hostile input
             raise BadEncoding(f"{cls.__name__}: not MessagePack ({type(error).__name__})") from error
         record: R = reader(raw, cls.__name__)
-        if record.encode() != data:
+        if _PACK(raw) != data:  # a reader takes values over as they are, so this is what `record` encodes to
             raise BadEncoding(f"{cls.__name__}: encoding is not canonical")
         return record
 

@@ -53,7 +53,7 @@ class PrivateKey:
 def verify(public: bytes, signature: bytes, message: bytes) -> None:
     """Raise BadSignature unless `signature` is `public`'s over `message`."""
     try:
-        _public_key(public).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise BadSignature("signature does not verify") from error
 
@@ -84,11 +84,6 @@ def verify_each(items: Sequence[tuple[bytes, bytes, bytes]]) -> None:
             load(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise BadSignature("signature does not verify") from error
-
-
-@lru_cache(maxsize=4096)
-def _public_key(public: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public)
 
 
 @lru_cache(maxsize=65536)

@@ -73,6 +73,13 @@ class Transaction(Record):
     body: Annotated[bytes, Size(0, MAX_BODY)]
     signature: Signature
 
+    @classmethod
+    def decode(cls, data: bytes, most: int = MAX_BLOCK) -> Transaction:
+        """Parse canonical bytes, and keep them."""
+        transaction = super().decode(data, most)
+        transaction.__dict__["raw"] = data
+        return transaction
+
     @lazy
     def raw(self) -> bytes:
         """Canonical bytes."""

@@ -91,8 +91,14 @@ class _Import:
         self._last = block.id
 
     def _write(self) -> None:
-        """Connect the oldest batch."""
-        batch = self._batches.popleft()
+        """Connect the oldest batch. Where that fails, nothing that was read behind it can follow."""
+        try:
+            self._connect(self._batches.popleft())
+        except Invalid:
+            self._batches.clear()
+            raise
+
+    def _connect(self, batch: _Batch) -> None:
         height = self._chain.height
         try:
             self._verifier.complete(batch.jobs)

@@ -66,7 +66,17 @@ def verify(
         shutil.rmtree(scratch, ignore_errors=True)
     if not whole:
         _collect(report, iter(verify_store(store)))
+    _read_all(store, report)
     return report
+
+
+def _read_all(store: Store, report: Report) -> None:
+    """Read every file to its end, also the records of other components, for checksums that do not fit."""
+    try:
+        for _ in store.raw_iterate(b""):
+            pass
+    except StoreError as error:
+        report.add(error.message.rstrip("."))
 
 
 def _collect(report: Report, findings: Iterator[str]) -> None:

@@ -214,7 +214,7 @@ def _record_reader(cls: Any) -> Unpack:
             raise BadEncoding(f"{where}: expected a list of {count} fields")
         return cls(*[reader(part, label) for (reader, label), part in zip(readers, value, strict=False)])
 
-    if count > 2:
+    if count not in (1, 2):
         return read
     (first, first_label), (last, last_label) = readers[0], readers[-1]
 

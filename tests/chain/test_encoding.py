@@ -1,5 +1,6 @@
 """Canonical encoding: round trips, and nothing but BadEncoding on any bytes."""
 
+import dataclasses
 import tracemalloc
 
 import msgpack
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.accounts import Account
-from chain.encoding import AMOUNT_MAX, U64_MAX
+from chain.encoding import AMOUNT_MAX, U64_MAX, Record
 from chain.errors import BadEncoding
 from chain.types import Block, CoinbaseBody, Header, Output, Transaction, TransferBody
 
@@ -124,3 +125,15 @@ def test_deep_nesting_is_refused():
     for depth in (10, 500, 5000, 200_000):
         with pytest.raises(BadEncoding):
             Block.decode(b"\x91" * depth)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nothing(Record):
+    """A record without fields, as some messages are."""
+
+
+def test_a_record_without_fields():
+    assert Nothing.decode(Nothing().encode()) == Nothing()
+    for data in (b"", b"\x91\x00", b"\x80", b"\xc0"):
+        with pytest.raises(BadEncoding):
+            Nothing.decode(data)

@@ -55,9 +55,8 @@ def build(path: Path, accounts: int) -> dict[str, float]:
     world.fund(chain)
     seconds = time.perf_counter() - started
     chain.store.close()
-    with plyvel.DB(
-        str(path / "db"), bloom_filter_bits=10
-    ) as database:  # what the making of the accounts left to be done is not measured
+    # What the making of the accounts left to be done is not measured.
+    with plyvel.DB(str(path / "db"), bloom_filter_bits=10) as database:
         database.compact_range()
     shutil.copytree(path / "db", path / "copy")
     chain = world.open(path / "copy")

@@ -105,7 +105,7 @@ class Mempool:
             sender = accounts.account(scratch, entry.address)
             self._check_place(entry, sender)
             is_next = entry.nonce == sender.nonce
-            self._check_room(entry, is_next)
+            crowded = self._check_room(entry, is_next)
             transaction.check_signature(self.rules.network)
             if is_next:
                 apply_transaction(self.rules, scratch, context, transaction, len(self) + 1)
@@ -113,6 +113,8 @@ class Mempool:
             self._insert(entry)
             if is_next:
                 self._settle(entry, scratch, context)
+            if not crowded:
+                return
         self._evict()
 
     def on_tip(self, outcome: Outcome, state: StateView, context: BlockContext) -> None:
@@ -207,15 +209,17 @@ class Mempool:
             if other.transaction.id in self and other.standing is not Standing.READY:
                 self._remove(other)
 
-    def _check_room(self, entry: Entry, is_next: bool) -> None:
+    def _check_room(self, entry: Entry, is_next: bool) -> bool:
+        """Whether something must go for `entry`; raises Ignore where it is not worth it."""
         is_protocol = is_next and entry.transaction.kind in PROTOCOL_KINDS
         if not is_full(self._waiting, self.limits, 1, entry.size, is_protocol=is_protocol):
-            return
+            return False
         if self._floor is None:
             self._floor = min((other.rank for other in self._waiting.entries()), default=(0, 0))
         rank = (2 if is_protocol else 1, entry.rate) if is_next else (0, 0)
         if rank <= self._floor:
             raise Ignore("the pool is full and the fee per byte is not above the lowest there", "pool_full")
+        return True
 
     def _insert(self, entry: Entry, in_place_of: Entry | None = None) -> None:
         self._waiting.insert(entry, in_place_of)

@@ -120,17 +120,20 @@ class Chain:
         the one at fault are then in the chain.
         """
         parent = self.tip
-        for block in blocks:
-            if block.header.parent != parent.id:
-                raise UnknownParent(f"block {block.id.hex()} does not follow the one before")
-            _check_link(parent, block.header)
+        for number, block in enumerate(blocks):
+            try:
+                if block.header.parent != parent.id:
+                    raise UnknownParent(f"block {block.id.hex()} does not follow the one before")
+                _check_link(parent, block.header)
+            except Invalid:
+                self._connect(blocks[:number])
+                raise
             parent = block.header
-        try:
-            self._connect(blocks)
-        except BrokenTree as error:
-            raise self.store.damaged(f"the state tree has a hole ({error})") from error
+        self._connect(blocks)
 
     def _connect(self, blocks: Sequence[Block]) -> None:
+        if not blocks:
+            return
         try:
             self._switch(self.tip, list(blocks))
         except Invalid:
@@ -138,6 +141,8 @@ class Chain:
                 for block in blocks:
                     self._connect([block])
             raise
+        except BrokenTree as error:
+            raise self.store.damaged(f"the state tree has a hole ({error})") from error
 
     def _branch(self, block: Block) -> tuple[list[Block], Header]:
         """Blocks from the fork to `block`, oldest first, and the header on the best chain that they fork from."""
@@ -164,7 +169,7 @@ class Chain:
                 raise
             connected.append((block, undo))
             parent = block.header
-        prune_below = self._prune_below(branch[-1].header)
+        prune_below = self._prune_below(fork, branch)
         change = TipChange(tuple(disconnected), tuple(connected), state.changes, nodes.changes, prune_below)
         self.store.commit(change)
         self.tip = branch[-1].header
@@ -213,13 +218,18 @@ class Chain:
         self._side.mark_bad(block.id)
         self._side.mark_bad_child(last.id)
 
-    def _prune_below(self, tip: Header) -> int:
+    def _prune_below(self, fork: Header, branch: Sequence[Block]) -> int:
         """Height below which no undo record is needed, with a margin for a tip whose slot moves back in a reorg."""
+        tip = branch[-1].header
         floor = tip.slot - 2 * self.rules.parameters.max_rollback
         lowest = self.store.lowest_undo() if floor > 0 else None
         if lowest is None:
             return 0
-        while lowest < self.tip.height and self._canonical_header(self._canonical_id(lowest)).slot < floor:
+        while lowest < tip.height - 1:
+            new = lowest - fork.height
+            header = branch[new - 1].header if new > 0 else self._canonical_header(self._canonical_id(lowest))
+            if header.slot >= floor:
+                break
             lowest += 1
         return lowest
 

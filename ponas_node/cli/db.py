@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ponas_node.cli import db_commands as do
 from ponas_node.cli import options
 from ponas_node.cli.errors import UserError
 from ponas_node.cli.output import print_facts, print_json, print_rows
 
-if TYPE_CHECKING:
-    pass
-
 Answer = dict[str, Any]
 
+_MOST_WORKERS = 256
 _WHERE = "--genesis genesis.json --data ~/.ponas"
 
 
@@ -32,12 +31,14 @@ def register(subparsers: options.Subparsers) -> None:
         "--facts", action="store_true",
         help="also evaluate every revealed model and check every beacon once more; needs the folder artifacts",
     )  # fmt: skip
+    _add_workers(check)
     _add(commands, "reindex", "build the indexes again from blocks and state", "", do.reindex)
     _add(commands, "compact", "give disk space back that deleted records still take", "", do.compact)
     _add(commands, "repair", "save what is sound of a damaged database", "", do.repair)
     options.add_out(_add(commands, "export", "write the chain to a file", "--out chain.ponas", do.export))
     source = _add(commands, "import", "take the blocks of a file that export wrote", "chain.ponas", do.import_blocks)
     source.add_argument("file", metavar="FILE", type=Path, help="file that `ponas db export` wrote")
+    _add_workers(source)
     snapshot = _add(commands, "snapshot", "write the state to a file", "--out state.ponas", do.snapshot)
     options.add_out(snapshot)
     snapshot.add_argument(
@@ -63,6 +64,19 @@ def _add(
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON, for programs")
     parser.set_defaults(run=lambda given: _run(given, run))
     return parser
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", metavar="N", type=_workers, default=max(0, (os.cpu_count() or 1) - 1),
+        help="processes that verify signatures beside this one (default: one per core, less this one's)",
+    )  # fmt: skip
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {_MOST_WORKERS}")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace, command: Callable[[argparse.Namespace], Answer]) -> int:

@@ -77,7 +77,8 @@ def verify(arguments: argparse.Namespace) -> Answer:
     genesis, store = _open(arguments)
     with store:
         artifacts = arguments.data / "artifacts" if arguments.facts else None
-        report = verify(store, genesis, arguments.data / "db.verify", _Progress("recomputed blocks"), artifacts)
+        progress = _Progress("recomputed blocks")
+        report = verify(store, genesis, arguments.data / "db.verify", progress, artifacts, arguments.workers)
     return {
         "ok": not report.found,
         "blocks": report.blocks,
@@ -152,7 +153,7 @@ def import_blocks(arguments: argparse.Namespace) -> Answer:
     file = ChainFile(arguments.file.expanduser(), genesis.network)
     genesis, store = _open(arguments, create=True)
     with store:
-        feeder = Feeder(store, genesis, arguments.data / "artifacts")
+        feeder = Feeder(store, genesis, arguments.data / "artifacts", arguments.workers)
         feeder.feed(file.missing_from(store), _Progress("height"))
         tip = feeder.chain.tip
     return {"blocks": file.count, "added": feeder.added, "height": tip.height, "tip": tip.id.hex()}

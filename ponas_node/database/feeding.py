@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from chain.chain import Chain, Status
+from chain.chain import Chain
 from chain.errors import BadEncoding, Invalid, Missing
+from chain.importing import Importer
 from chain.store import Store
 from chain.types import Block
 from consensus.genesis import Genesis
@@ -36,60 +37,61 @@ class StoredFacts:
 
 
 class Feeder:
-    """One chain that blocks are fed to. The facts go into the store; artifacts come from `artifacts` alone."""
+    """One chain that blocks are fed to. The facts go into the store; artifacts come from `artifacts` alone.
 
-    def __init__(self, store: Store, genesis: Genesis, artifacts: Path, device: str = "cpu") -> None:
+    `workers`: processes that verify signatures beside this one.
+    """
+
+    def __init__(self, store: Store, genesis: Genesis, artifacts: Path, workers: int = 0, device: str = "cpu") -> None:
         self._genesis = genesis
         self._artifacts = ArtifactStore(artifacts)
         self._oracle = Oracle(store.namespace(b"facts"), self._artifacts, _nowhere, device)
+        self._workers = workers
         self._prepared = False
+        self._rounds = (0, 0)  # a height, and how often facts were established for the block after it
         self.chain = Chain(store, ConsensusRules(genesis, self._oracle))
         self.added = 0
 
     def feed(self, blocks: Iterable[bytes], progress: Callable[[int], None]) -> None:
-        """Add the blocks in order; raises Stopped. `progress` gets the height after each."""
-        asyncio.run(self._feed(blocks, progress))
+        """Add the blocks in order; raises Stopped. `progress` gets the height after each write."""
+        with asyncio.Runner() as runner:
+            importer = Importer(self.chain, self._workers, progress, lambda missing: self._establish(runner, missing))
+            try:
+                importer.run(blocks)
+            except BadEncoding as error:
+                if importer.refused is None:
+                    raise Stopped(f"After height {self.chain.height} comes what is no block: {error}.") from error
+                raise _refused(importer.refused, error) from error
+            except Invalid as error:
+                raise _refused(importer.refused, error) from error
+            finally:
+                self.added += importer.added
+                runner.run(self._oracle.stop())
 
-    async def _feed(self, blocks: Iterable[bytes], progress: Callable[[int], None]) -> None:
-        try:
-            for raw in blocks:
-                await self._add(raw)
-                progress(self.chain.height)
-        finally:
-            await self._oracle.stop()
-
-    async def _add(self, raw: bytes) -> None:
-        block = None
-        try:
-            block = Block.decode(raw)
-            for _ in range(_ROUNDS):
-                try:
-                    outcome = self.chain.add_block(block)
-                except Missing as error:
-                    await self._establish(error)
-                else:
-                    self.added += outcome.status is not Status.KNOWN
-                    return
-        except BadEncoding as error:
-            raise Stopped(f"After height {self.chain.height} comes what is no block: {error}.") from error
-        except Invalid as error:
-            where = "a block" if block is None else f"block {block.id.hex()[:16]} at height {block.header.height}"
-            raise Stopped(f"{where.capitalize()} was refused ({error.code}): {error}.") from error
-        raise Stopped(f"The facts that block {block.id.hex()[:16]} needs keep changing.")
-
-    async def _establish(self, missing: Missing) -> None:
+    def _establish(self, runner: asyncio.Runner, missing: Missing) -> None:
+        """Learn the facts that the block after the tip needs; raises Stopped."""
+        height = self.chain.height
+        rounds = self._rounds[1] + 1 if self._rounds[0] == height else 1
+        if rounds > _ROUNDS:
+            raise Stopped(f"The facts that the block at height {height + 1} needs keep changing.")
+        self._rounds = (height, rounds)
         if not self._prepared:
             provide_built_in(self._genesis, self._artifacts)
             self._prepared = True
         for fact in missing.facts:
             try:
-                await self._oracle.establish(fact, FOR_BLOCK)  # type: ignore[arg-type]
+                runner.run(self._oracle.establish(fact, FOR_BLOCK))  # type: ignore[arg-type]
             except Unavailable as error:
                 raise Stopped(
-                    f"The block at height {self.chain.height + 1} could not be checked: {error}. Copy the missing file "
+                    f"The block at height {height + 1} could not be checked: {error}. Copy the missing file "
                     f"into {self._artifacts.root} from a node that has it and try again, or start this node with a "
                     "peer: it goes on from here by itself."
                 ) from error
+
+
+def _refused(block: Block | None, error: Invalid) -> Stopped:
+    where = "A block" if block is None else f"Block {block.id.hex()[:16]} at height {block.header.height}"
+    return Stopped(f"{where} was refused ({error.code}): {error}.")
 
 
 async def _nowhere(id: bytes, size: int, hint: bytes | None) -> bool:

@@ -12,8 +12,8 @@ from chain.compare import differences
 from chain.errors import Invalid, Missing
 from chain.export import raw_block
 from chain.failures import StoreError
+from chain.importing import Importer
 from chain.store import Store
-from chain.types import Block
 from chain.verify import verify_store
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
@@ -40,12 +40,17 @@ class Report:
 
 
 def verify(
-    store: Store, genesis: Genesis, scratch: Path, progress: Callable[[int, int], None], artifacts: Path | None = None
+    store: Store,
+    genesis: Genesis,
+    scratch: Path,
+    progress: Callable[[int, int], None],
+    artifacts: Path | None = None,
+    workers: int = 0,
 ) -> Report:
     """Check the whole database. `scratch`, which must not exist, holds the second database while it is made.
 
     The facts (scores of models, delay functions, datasets) are taken as the node has established them; with a folder of
-    `artifacts` they are established once more.
+    `artifacts` they are established once more. `workers` processes help with the signatures.
     """
     rules = ConsensusRules(genesis, StoredFacts(store))
     store.use_index(rules.index)
@@ -57,9 +62,9 @@ def verify(
             if store.base:
                 whole = _restored(store, report)
             elif artifacts is None:
-                whole = _execute(blocks, Chain(second, rules), report, progress)
+                whole = _execute(blocks, Chain(second, rules), workers, report, progress)
             else:
-                whole = _establish(blocks, Feeder(second, genesis, artifacts), report, progress)
+                whole = _establish(blocks, Feeder(second, genesis, artifacts, workers), report, progress)
             if whole:
                 _collect(report, differences(store, second))
     finally:
@@ -114,20 +119,19 @@ def _readable_blocks(store: Store, report: Report) -> Iterator[bytes]:
         yield raw
 
 
-def _execute(blocks: Iterator[bytes], chain: Chain, report: Report, progress: Callable[[int, int], None]) -> bool:
+def _execute(
+    blocks: Iterator[bytes], chain: Chain, workers: int, report: Report, progress: Callable[[int, int], None]
+) -> bool:
     """Execute every block again on `chain`; returns whether all could be."""
-    for height, raw in enumerate(blocks, 1):
-        try:
-            chain.add_block(Block.decode(raw))
-        except Missing as error:
-            report.add(f"{len(error.facts)} facts that the block at height {height} needs are missing")
-        except Invalid as error:
-            report.add(f"the block at height {height} breaks a rule ({error.code}): {error}")
-        if chain.height != height:
-            report.add(f"the blocks from height {height} on could not be recomputed")
-            return False
-        report.recomputed = height
-        progress(height, report.blocks - 1)
+    try:
+        Importer(chain, workers, lambda height: progress(height, report.blocks - 1)).run(blocks)
+    except Missing as error:
+        report.add(f"{len(error.facts)} facts that the block at height {chain.height + 1} needs are missing")
+    except Invalid as error:
+        report.add(f"the block at height {chain.height + 1} breaks a rule ({error.code}): {error}")
+    report.recomputed = chain.height
+    if report.recomputed < report.blocks - 1:
+        report.add(f"the blocks from height {chain.height + 1} on could not be recomputed")
     return not report.found and report.recomputed == report.blocks - 1
 
 

@@ -4,15 +4,16 @@ import dataclasses
 
 import pytest
 
+from chain import importing, layout
 from chain.chain import Chain
 from chain.errors import BadBlock, BadEncoding, BadSignature, Missing, UnknownParent
-from chain.importing import import_blocks
+from chain.importing import Importer, import_blocks
 from chain.keys import PrivateKey
 from chain.store import Store
 from chain.types import Block, CoinbaseBody, Kind, sign_transaction
 from chain.verifying import JOB, Verifier
 from tests.chain.builder import remint
-from tests.chain.rules import MINTERS, NETWORK, USERS, TestRules, mint, transfer
+from tests.chain.rules import MINTERS, NETWORK, PARAMETERS, USERS, TestRules, mint, transfer
 
 COUNT = 20
 
@@ -39,6 +40,18 @@ def test_import_gives_the_same_chain(chain, blocks, workers):
     assert chain.tip == blocks[-1].header and heights[-1] == COUNT
     assert chain.verify() == []
     assert import_blocks(chain, raws(blocks), workers) == 0
+
+
+def test_import_keeps_the_undo_records_that_single_blocks_keep(tmp_path, blocks):
+    rules = TestRules(parameters=dataclasses.replace(PARAMETERS, max_rollback=3))
+    kept = []
+    for name, most in (("many", COUNT), ("one", 1)):
+        with Store(tmp_path / name, NETWORK) as store:
+            chain = Chain(store, rules)
+            for start in range(1, COUNT + 1, most):
+                import_blocks(chain, raws(blocks[start : start + most]))
+            kept.append(dict(store.raw_iterate(layout.UNDO)))
+    assert kept[0] == kept[1] and len(kept[0]) < COUNT
 
 
 def test_import_goes_on_where_another_ended(chain, blocks):
@@ -105,6 +118,60 @@ def test_missing_facts_end_the_import(chain, blocks, builder):
     assert chain.tip == first.header
     builder.rules.known.add(body.encode())
     assert import_blocks(chain, raws([first, second])) == 1
+
+
+def test_facts_are_established_on_the_way(chain, builder):
+    """Every block needs a fact; what is read ahead stays, and the source is read once."""
+    header, blocks, bodies = builder.genesis, [], []
+    for number in range(10):
+        bodies.append(CoinbaseBody(number, ()).encode())
+        builder.rules.known.add(bodies[-1])
+        publish = sign_transaction(USERS[3], NETWORK, Kind.PUBLISH, number, 500, CoinbaseBody(number, ()))
+        blocks.append(builder.mint(header, number + 1, [publish]))
+        header = blocks[-1].header
+    chain.rules.known.clear()
+    asked = []
+
+    def establish(missing):
+        asked.append(chain.height)
+        chain.rules.known.add(bodies[chain.height])
+
+    importer = Importer(chain, establish=establish)
+    importer.run(iter(raws(blocks)))
+    assert (chain.tip, importer.added, asked) == (header, 10, list(range(10)))
+
+
+def few_to_a_write(monkeypatch):
+    monkeypatch.setattr(importing, "_BATCH_BLOCKS", 2)
+
+
+@pytest.mark.parametrize("at", range(1, COUNT))
+@pytest.mark.parametrize("spoil", [forged, wrong_root])
+def test_a_fault_in_any_batch_is_told_as_it_is(chain, blocks, monkeypatch, spoil, at):
+    few_to_a_write(monkeypatch)
+    offered = [*blocks[:at], spoil(blocks[at]), *blocks[at + 1 :]]
+    importer = Importer(chain)
+    with pytest.raises((BadSignature, BadBlock)):
+        importer.run(raws(offered))
+    assert chain.tip == blocks[at - 1].header and importer.added == at - 1
+    assert importer.refused == offered[at]
+
+
+def test_a_wrong_height_leaves_what_came_before(chain, blocks):
+    wrong = remint(blocks[9], blocks[9].transactions, height=77)
+    with pytest.raises(BadBlock, match="height 77"):
+        import_blocks(chain, raws([*blocks[:9], wrong]))
+    assert chain.tip == blocks[8].header
+
+
+def test_a_source_that_fails_loses_nothing_before_it(chain, blocks):
+    def source():
+        yield from raws(blocks[:7])
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        import_blocks(chain, source())
+    assert chain.tip == blocks[6].header
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -51,6 +51,8 @@ def world(tmp_path):
 @pytest.fixture
 def db(run):
     def go(what, *arguments, data="node", code=0):
+        if what in ("import", "verify") and "--workers" not in arguments:
+            arguments = (*arguments, "--workers", 0)
         out = run("db", what, *arguments, "--genesis", "genesis.json", "--data", data, "--json", code=code)
         return json.loads(out) if out.startswith("{") else one_line(out)
 
@@ -150,18 +152,19 @@ def test_verify_with_facts_that_are_not_so(db, world):
     assert 0 < report["recomputed"] < world.chain.height, "the delay function of this test was made up"
 
 
-def test_export_and_import(db, world):
+def test_export_and_import(db, run, world):
     network = world.genesis.network
     done = db("export", "--out", "chain.ponas")
     assert done["blocks"] == world.chain.height and done["first_height"] == 1
     again = db("export", "--out", "again.ponas")
     assert Path("chain.ponas").read_bytes() == Path("again.ponas").read_bytes() and again["tip"] == done["tip"]
     keep_facts(world.facts, Path("copy/db"), network)
-    taken = db("import", "chain.ponas", data="copy")
+    taken = db("import", "chain.ponas", "--workers", 1, data="copy")
     assert taken["tip"] == world.chain.tip.id.hex() and taken["added"] == world.chain.height
     assert content("copy/db", network) == content(world.path, network)
     assert db("import", "chain.ponas", data="copy")["added"] == 0
-    assert db("verify", data="copy")["ok"]
+    assert db("verify", "--workers", 1, data="copy")["ok"]
+    assert "from 0 to 256" in run("db", "verify", "--workers", "-1", code=2)
 
 
 def test_an_import_that_was_cut_off_goes_on(db, world):

@@ -1,0 +1,76 @@
+"""Encoder and decoder of every record: values come back as they were, bytes are refused or are the only encoding."""
+
+import random
+import tracemalloc
+
+import pytest
+
+from chain import encoding
+from chain.encoding import Record
+from chain.errors import BadEncoding
+from tests.fuzz.campaign import MEMORY, campaign
+from tests.fuzz.inputs import drawer, mutated, record_types
+
+TYPES = record_types()
+_MOST = 1 << 22
+_MUTANTS = 8  # of one value
+
+
+def test_no_record_is_left_out():
+    names = {cls.__name__ for cls in TYPES}
+    assert len(TYPES) > 100 and all(cls.__base__ is Record for cls in TYPES)
+    assert {"Block", "Header", "Transaction", "StateProof", "RevealBody", "GetPending", "SignedShare"} <= names
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_nothing_but_claims_takes_little_memory(cls):
+    cls.decode(drawer(cls)(random.Random(0)).encode(), _MOST)
+    widest = max(1, encoding._WIDEST[cls])
+    claim = b"\xdc" + widest.to_bytes(2, "big") if widest < 1 << 16 else b"\xdd" + widest.to_bytes(4, "big")
+    for length in (5_000, 1 << 20):
+        tracemalloc.start()
+        with pytest.raises(BadEncoding):
+            cls.decode((claim * length)[:length], length)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < MEMORY
+
+
+def fuzz(inputs):
+    """A value of a random type, and some bytes made of its encoding, which other types read as well."""
+    draws = [(cls, drawer(cls)) for cls in TYPES]
+    counts = {"read": 0, "refused": 0, "kinds": set()}
+
+    def trial(dice, tried):
+        cls, draw = dice.choice(draws)
+        value = draw(dice)
+        raw = value.encode()
+        tried[:] = [cls, value]
+        again = cls.decode(raw, _MOST)
+        assert again == value and again.encode() == raw
+        counts["kinds"].add(cls)
+        for _ in range(_MUTANTS):
+            data = mutated(dice, raw)
+            reader = cls if dice.random() < 0.9 else dice.choice(TYPES)
+            tried[:] = [reader, data]
+            try:
+                read = reader.decode(data, _MOST)
+            except BadEncoding:
+                counts["refused"] += 1
+            else:
+                counts["read"] += 1
+                assert read.encode() == data and reader.decode(data, _MOST) == read
+
+    campaign("records", inputs // (_MUTANTS + 1), trial)
+    print(f"records: {counts['read']} changed inputs were read, {counts['refused']} refused")
+    assert counts["kinds"] == set(TYPES)
+    assert counts["read"] > inputs // 100 and counts["refused"] > inputs // 10
+
+
+def test_records():
+    fuzz(20_000)
+
+
+@pytest.mark.long
+def test_a_million_inputs():
+    fuzz(1_000_000)

@@ -1,8 +1,10 @@
-"""A stateful machine: Chain against a model that keeps everything in dictionaries, through forks and restarts."""
+"""A stateful machine: Chain against a model that keeps all in dictionaries, through forks, restarts and crashes."""
 
 import dataclasses
+import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from chain import accounts
 from chain.chain import Chain, Status
 from chain.errors import BadBlock, Missing, TooDeep, UnknownParent
-from chain.proofs import proven
+from chain.proofs import MAX_PROOF, BadProof, StateProof, proven
 from chain.store import Store
 from chain.types import CoinbaseBody, Kind, sign_transaction
 from tests.chain.builder import Builder, DictState
@@ -82,7 +84,7 @@ class Model:
 
 
 class ChainMachine(RuleBasedStateMachine):
-    """Random blocks on random parents, some faulty, some that lack facts, with restarts in between."""
+    """Random blocks on random parents, some faulty, some that lack facts, with restarts and crashes in between."""
 
     headers = Bundle("headers")
 
@@ -97,6 +99,7 @@ class ChainMachine(RuleBasedStateMachine):
         self.chain = Chain(self.store, self.rules)
         block = self.chain.block_at(0)
         self.model = Model({genesis.id: block}, genesis, {genesis.id}, set())
+        self.tips = [genesis]  # of every write since the database was opened
         return genesis
 
     def offer(self, block):
@@ -108,6 +111,7 @@ class ChainMachine(RuleBasedStateMachine):
             assert outcome.status is expected
             if outcome.connected:
                 assert outcome.connected[-1] == block
+                self.tips.append(block.header)
         else:
             with pytest.raises(expected):
                 self.chain.add_block(block)
@@ -175,8 +179,28 @@ class ChainMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.store.close()
+        self.open()
+        assert self.chain.tip == self.model.tip
+
+    @rule(cut=st.integers(0, 5) | st.integers(0, 20_000))
+    def crash(self, cut):
+        """What a loss of power leaves on disk: LevelDB's log without its last `cut` bytes."""
+        self.store.close()
+        log = max(Path(self.directory, "db").glob("*.log"))
+        size = log.stat().st_size
+        os.truncate(log, max(0, size - cut))
+        tips = self.tips
+        self.open()
+        assert self.chain.tip in (tips if cut else tips[-1:])
+        if size and cut >= size:
+            assert self.chain.tip == tips[0]
+        self.model.tip = self.chain.tip
+        self.model.known = set(self.model.path(self.model.tip))
+
+    def open(self):
         self.store = Store(self.directory + "/db", NETWORK)
         self.chain = Chain(self.store, self.rules)
+        self.tips = [self.chain.tip]
         self.model.known = set(self.model.path(self.model.tip))
         self.model.bad = set()
         assert self.chain.verify() == []
@@ -190,13 +214,25 @@ class ChainMachine(RuleBasedStateMachine):
         assert dict(self.store.state.items()) == expected
         assert all(self.store.state.get(key) == value for key, value in expected.items())
         assert all(self.chain.has(i) == (i in self.model.known) for i in self.model.blocks)
-        asked = [*[key for key in expected if key.startswith(accounts.ACCOUNT)][-3:], self.model.tip.id]
-        shown = proven(self.chain.prove(asked), self.model.tip.id)
-        assert all(shown.get(key) == expected.get(key) for key in asked)
+        self.every_proof_holds(expected)
         held = [accounts.Account.decode(value) for key, value in expected.items() if key.startswith(accounts.ACCOUNT)]
         assert sum(account.balance for account in held) == accounts.supply(self.chain.state)
         path = self.model.path(self.model.tip)
         assert [self.chain.id_at(height) for height in range(len(path) + 1)] == [*path, None]
+
+    def every_proof_holds(self, expected):
+        """Proofs of all that is there, and of as much that is not: keys beside them, and those of other states."""
+        others = {key for state in list(self.builder.states.values())[-3:] for key in state}
+        absent = {key + b"\0" for key in expected} | {key[:-1] for key in expected} | others | {self.model.tip.id}
+        asked = [*expected, *sorted(absent - set(expected))]
+        for start in range(0, len(asked), 16):
+            proof = self.chain.prove(asked[start : start + 16])
+            shown = proven(StateProof.decode(proof.encode(), MAX_PROOF), self.model.tip.id)
+            assert all(shown.get(key) == expected.get(key) for key in asked[start : start + 16])
+            for entry in proof.entries:
+                lie = dataclasses.replace(entry, value=() if entry.value else (b"",))
+                with pytest.raises(BadProof):
+                    proven(StateProof(proof.header, (lie,)), self.model.tip.id)
 
     def teardown(self):
         if hasattr(self, "chain"):

@@ -6,6 +6,7 @@ job, in their order. The process that hands them out helps with what no worker h
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import queue
 import threading
@@ -16,6 +17,8 @@ from typing import Any
 
 from chain.errors import BadSignature
 from chain.keys import verify_each
+
+log = logging.getLogger(__name__)
 
 Signed = tuple[bytes, bytes, bytes]
 """Public key (32 bytes), signature (64), message (32)."""
@@ -65,7 +68,8 @@ class Verifier:
     def complete(self, jobs: Sequence[Job]) -> None:
         """Return when `jobs` are done, working on whatever waits meanwhile.
 
-        Raises BadSignature where one of their signatures does not verify, OSError where a worker is gone.
+        Raises BadSignature where one of their signatures does not verify. What a worker that is gone was given is
+        verified by the others.
         """
         for job in jobs:
             while not job.done:
@@ -79,10 +83,16 @@ class Verifier:
 
     def _pump(self) -> None:
         """Take answers and hand out jobs, without waiting."""
-        for worker in self._workers:
-            worker.take()
-            while self._waiting and worker.load < self._ahead:
-                worker.give(self._waiting.popleft())
+        for worker in tuple(self._workers):
+            try:
+                worker.take()
+                while self._waiting and worker.load < self._ahead:
+                    worker.give(self._waiting.popleft())
+            except (OSError, EOFError):
+                log.warning("a process that verified signatures is gone")
+                self._workers.remove(worker)
+                self._waiting.extendleft(reversed(worker.jobs))
+                worker.close()
 
     def close(self) -> None:
         """End the workers."""
@@ -103,20 +113,20 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.load = 0
-        self._jobs: deque[Job] = deque()
+        self.jobs: deque[Job] = deque()
         self._process: Any = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
 
     def give(self, job: Job) -> None:
-        self._jobs.append(job)
+        self.jobs.append(job)
         self.load += len(job.signed)
         self.pipe.send_bytes(b"".join([part for item in job.signed for part in item]))
 
     def take(self) -> None:
-        while self._jobs and self.pipe.poll():
+        while self.jobs and self.pipe.poll():
             answer = self.pipe.recv_bytes(1)
-            job = self._jobs.popleft()
+            job = self.jobs.popleft()
             self.load -= len(job.signed)
             job.bad, job.done = answer != _GOOD, True
 

@@ -188,3 +188,23 @@ def test_the_verifier_finds_the_bad_item(workers):
             verifier.complete(second)
         verifier.complete(third)
         verifier.complete(verifier.submit([]))
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_jobs_of_a_worker_that_is_gone_are_done_here(when):
+    key, message = PrivateKey(b"\1" * 32), bytes(32)
+    good = (key.public, key.sign(message), message)
+    bad = (key.public, MINTERS[0].sign(message), message)
+    with Verifier(2) as verifier:
+        if when == "before":
+            verifier._workers[0]._process.kill()
+            verifier._workers[0]._process.join()
+        first = verifier.submit([good] * (20 * JOB))
+        second = verifier.submit([bad])
+        for worker in tuple(verifier._workers):
+            worker._process.kill()
+            worker._process.join()
+        verifier.complete(first)
+        with pytest.raises(BadSignature):
+            verifier.complete(second)
+        assert not verifier._workers

@@ -10,6 +10,7 @@ from pathlib import Path
 import plyvel
 
 from chain.artifact import artifact_id
+from chain.failures import Guard
 from chain.namespace import Namespace
 from ponas_node.miner.member import PoolMember
 from pool.pool import Pool
@@ -20,7 +21,7 @@ from tests.pool.rig import BACKOFF, DATASET, FakeExecutor, Site
 
 def open_storage(folder: Path) -> tuple[plyvel.DB, NamespaceStorage]:
     db = plyvel.DB(str(folder / "db"), create_if_missing=True)
-    return db, NamespaceStorage(Namespace(db, b"pool"))
+    return db, NamespaceStorage(Namespace(db, b"pool", Guard(folder)))
 
 
 def the_work(closes: float):

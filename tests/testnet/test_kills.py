@@ -75,7 +75,7 @@ def check_acknowledged_shares(root: Path) -> None:
     genesis = Genesis.from_json((root / "genesis.json").read_text())
     with Store(root / POOL / "db", genesis.network, create=False) as store:
         entries = Ledger(NamespaceStorage(store.namespace(b"pool"))).replay()
-        credited = [entry.signed.share.id.hex()[:12] for entry in entries if isinstance(entry, ShareEntry)]
+        credited = [entry.signed.share.id.hex()[:12] for _, entry in entries if isinstance(entry, ShareEntry)]
     assert len(set(credited)) == len(credited), "a share was credited twice"
     told: set[str] = set()
     for name in MEMBERS:

@@ -165,7 +165,9 @@ class PoolMachine(RuleBasedStateMachine):
             plain.held.append(transaction)
             assert transaction.id not in plain.judge(self.chain.state, context)[0]
             plain.held.pop()
-        plain.since[transaction.id] = context.height
+        if refusal is None:
+            plain.since[transaction.id] = context.height
+            plain.idle.pop(transaction.id, None)  # it may have been here before
         self.adopt()
 
     def check_replacement(self, transaction, old, refusal, ready):

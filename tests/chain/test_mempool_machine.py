@@ -272,8 +272,8 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         context = self.pool._context
-        if context is None or context != self.context():
-            return
+        if context is None or context != self.context() or self.pool._scratch is None:
+            return  # after an eviction the pool judges anew only when the next transaction comes
         offered = self.pool.candidates()
         _, included = self.chain.draft(context.slot, context.seat, bytes(32), offered * len(offered))
         assert {t.id for t in included[1:]} == {t.id for t in offered}

@@ -49,8 +49,13 @@ SECONDS, QUICK_SECONDS = 20.0, 4.0
 
 
 def figures(options: argparse.Namespace) -> dict[str, object]:
-    """Figures at a steady load, and at the highest that the pool takes. `options.quick`: few members, seconds only."""
+    """Figures for leases of one architecture, the default, and of two. `options.quick`: few members, seconds only."""
     quick = bool(getattr(options, "quick", False))
+    return {f"lease_size_{size}": _figures(size, quick) for size in (1, 2)}
+
+
+def _figures(lease_size: int, quick: bool) -> dict[str, object]:
+    """At a steady load, and at the highest that the pool takes."""
     members, seconds = (500, QUICK_SECONDS) if quick else (MEMBERS, SECONDS)
     steady, model_bytes = 2_050, 16 << 10
     _more_files()
@@ -58,11 +63,12 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         folder = Path(name)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        with _pool(folder, port) as process:
-            found = asyncio.run(_load(process.pid, port, members, seconds, min(steady, members * 2), model_bytes))
+        with _pool(folder, port, lease_size) as process:
+            rest = lease_size * members / min(steady, members * 2)
+            found = asyncio.run(_load(process.pid, port, members, seconds, rest, model_bytes))
             memory = _peak_memory(process.pid)
         began = time.perf_counter()
-        db, pool = _open(folder)
+        db, pool = _open(folder, lease_size)
         restart = time.perf_counter() - began
         kept = pool.summary().shares
         db.close()
@@ -78,10 +84,10 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-async def _load(pid: int, port: int, members: int, seconds: float, steady: int, model_bytes: int) -> dict[str, object]:
-    """Connect all members; then a steady load; then as much as goes."""
+async def _load(pid: int, port: int, members: int, seconds: float, rest: float, model_bytes: int) -> dict[str, object]:
+    """Connect all members; then a steady load, where they rest `rest` seconds for a lease; then as much as goes."""
     loop = asyncio.get_running_loop()
-    tally = Tally(rest=2 * members / steady, model_bytes=model_bytes)
+    steady, tally = rest, Tally(rest=rest, model_bytes=model_bytes)
     everyone = []
     began = time.perf_counter()
     for first in range(0, members, 100):
@@ -98,10 +104,10 @@ async def _load(pid: int, port: int, members: int, seconds: float, steady: int, 
     await asyncio.sleep(2 * tally.rest)
     found: dict[str, object] = {"connections_per_second": round(members / connecting)}
     acknowledged = 0
-    for name, rest in (("steady", tally.rest), ("highest", 0.0)):
+    for name, rest in (("steady", steady), ("highest", 0.0)):
         if rest != tally.rest:
             tally.rest = rest
-            await asyncio.sleep(2 * members / steady)
+            await asyncio.sleep(steady)
         acknowledged += tally.accepted
         tally.begin()
         began, busy = time.perf_counter(), _processor_seconds(pid)
@@ -132,9 +138,9 @@ def _milliseconds(latencies: list[float], percentile: int) -> float:
 
 
 @contextlib.contextmanager
-def _pool(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _pool(folder: Path, port: int, lease_size: int) -> Iterator[subprocess.Popen[bytes]]:
     """The pool in a process of its own, killed at the end."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.pool_capacity", str(folder), str(port)])
+    process = subprocess.Popen([sys.executable, "-m", "bench.pool_capacity", str(folder), str(port), str(lease_size)])
     try:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -172,13 +178,13 @@ def _work() -> Work:
     return Work(1, task_id(spec, b""), spec, bytes(32), time.time() + 36_000, SAMPLES)
 
 
-def _open(folder: Path) -> tuple[plyvel.DB, Pool]:
+def _open(folder: Path, lease_size: int) -> tuple[plyvel.DB, Pool]:
     db = plyvel.DB(str(folder / "db"), create_if_missing=True)
-    settings = PoolSettings(network=NETWORK, max_model_bytes=1 << 20)
+    settings = PoolSettings(network=NETWORK, max_model_bytes=1 << 20, lease_size=lease_size)
     return db, Pool(NamespaceStorage(Namespace(db, b"pool", Guard(folder))), settings, random.Random(SEED))
 
 
-async def _serve(folder: Path, port: int) -> None:
+async def _serve(folder: Path, port: int, lease_size: int) -> None:
     """The pool's process."""
 
     async def evaluate(work: Work, models: list[tuple[bytes, bytes]]) -> list[int]:
@@ -187,7 +193,7 @@ async def _serve(folder: Path, port: int) -> None:
     async def train(replay: Replay) -> tuple[bytes, ...]:
         raise RuntimeError("the trainings of this benchmark are made up")
 
-    _, pool = _open(folder)
+    _, pool = _open(folder, lease_size)
     many = 1 << 20  # all members come from this machine
     server = PoolServer(
         pool, evaluate, train, ArtifactStore(folder / "artifacts").put, time.time, PrivateKey(bytes(32)),
@@ -204,4 +210,4 @@ async def _serve(folder: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

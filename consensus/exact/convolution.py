@@ -51,9 +51,9 @@ class ByteConvolution:
         self.biases = torch.tensor(layer.biases * scales, dtype=torch.float32)
         self.zeros = torch.zeros(node.channels, dtype=torch.int64)
         self.zero = ZERO if kind == "signed" else 0
-        self.steps = node.stride if node.kernel == (1, 1) and node.pad == 0 else (1, 1)
-        strides = [1, 1] if self.steps == node.stride else list(node.stride)
-        self.geometry = strides, [node.pad, node.pad], [1, 1], groups
+        single = node.kernel == (1, 1) and node.pad == 0
+        self.steps, strides = (node.stride, (1, 1)) if single else ((1, 1), node.stride)
+        self.geometry = list(strides), [node.pad, node.pad], [1, 1], groups
         self.bounds = (0, [0.0, 127.0]) if node.relu else (ZERO, [-127.0, 127.0])
         self.filters = torch.ops.onednn.qconv_prepack(
             filters.contiguous(), self.scales, 1.0, self.zero, *self.geometry,

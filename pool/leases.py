@@ -56,6 +56,10 @@ class Held:
         """Genotypes that still want a result of this holder, in order."""
         return tuple(genotype for genotype in self.lease.genotypes if genotype in self.open)
 
+    def holds(self, genotype: bytes) -> bool:
+        """Whether the lease binds, and wants a result of a genotype."""
+        return not self.expired and genotype in self.open
+
     @property
     def worker(self) -> tuple[bytes, bytes]:
         """The holder: member and worker."""
@@ -196,6 +200,11 @@ class LeaseBook:
     def audited(self, genotype: bytes) -> bool:
         """Whether someone holds a genotype now to compare it with a result that is there."""
         return genotype in self._index.audits
+
+    def held_by(self, member: bytes, lease: int) -> Held | None:
+        """A member's lease by its id, expired or not."""
+        held = self.held.get(lease)
+        return held if held is not None and held.lease.member == member else None
 
     def of(self, member: bytes, worker: bytes) -> list[Held]:
         """Live leases of a worker, oldest first."""

@@ -22,7 +22,7 @@ from pool.audit import DISPUTED, AuditPolicy, Audits
 from pool.book import Book
 from pool.disputes import Claim, Replay
 from pool.errors import NoLease, PoolFault, ShareRefused
-from pool.leases import Held, Lease, LeaseBook, Union
+from pool.leases import Lease, LeaseBook, Union
 from pool.ledger import Ledger
 from pool.payouts import lines, table
 from pool.records import (
@@ -237,7 +237,7 @@ class Pool:
     def progress(self, member: bytes, worker: bytes, lease: int, step: int, now: float) -> bool:
         """A worker reports steps done in a lease. False where the lease is not its to hold any more."""
         self._saw(member, worker, now)
-        held = self._held_by(member, lease)
+        held = self.leases.held_by(member, lease)
         if held is None or held.expired:
             return False
         self.leases.progress(held, step, now)
@@ -245,8 +245,8 @@ class Pool:
 
     def release(self, member: bytes, lease: int, genotype: bytes) -> None:
         """A member cannot train an architecture of its lease: it goes to someone else."""
-        held = self._held_by(member, lease)
-        if held is not None and not held.expired and genotype in held.open:
+        held = self.leases.held_by(member, lease)
+        if held is not None and held.holds(genotype):
             self.leases.release(held, genotype, self.settings.failures)
 
     def tick(self, now: float) -> list[Lease]:
@@ -461,10 +461,6 @@ class Pool:
             self._rng.shuffle(genotypes)
         return prefix, tuple(genotypes)
 
-    def _held_by(self, member: bytes, lease: int) -> Held | None:
-        held = self.leases.held.get(lease)
-        return held if held is not None and held.lease.member == member else None
-
     def _standing(self, signed: SignedShare) -> Accepted | None:
         """Whether this very result is in the ledger. Raises ShareRefused where it cannot be added."""
         share = signed.share
@@ -492,7 +488,7 @@ class Pool:
 
     def _is_audit(self, share: Share) -> bool:
         """Whether the share's lease asks for a second result."""
-        held = self._held_by(share.address, share.lease)
+        held = self.leases.held_by(share.address, share.lease)
         return held is not None and share.genotype in held.open & held.audits
 
     def _work_of(self, share: Share) -> Work:

@@ -45,8 +45,8 @@ def check(pool: Pool, member_key: bytes, signed: SignedCheckpoint) -> None:
         raise StateRefused(reason, "banned")
     if work is None or (checkpoint.epoch, checkpoint.task) != (work.epoch, work.task):
         raise StateRefused(f"the search of epoch {checkpoint.epoch} is over", "stale_work")
-    held = _held(pool, checkpoint.address, checkpoint.lease)
-    if held is None or held.expired or genotype not in held.open:
+    held = pool.leases.held_by(checkpoint.address, checkpoint.lease)
+    if held is None or not held.holds(genotype):
         raise StateRefused(f"lease {checkpoint.lease} does not hold this architecture", "not_leased")
     if pool.relays.handed(checkpoint.lease, genotype) is not None:
         raise StateRefused("a training that went on from another member's state is not handed on", "resumed")
@@ -73,7 +73,7 @@ def keep(pool: Pool, member_key: bytes, signed: SignedCheckpoint, now: float) ->
 
 def offers(pool: Pool, member: bytes, lease: int, now: float) -> list[Offer]:
     """What the holder of a lease may go on from: of each of its architectures the longest training."""
-    held = _held(pool, member, lease)
+    held = pool.leases.held_by(member, lease)
     if held is None or held.expired:
         return []
     found = (_offer(pool, held, genotype, now) for genotype in held.left)
@@ -82,8 +82,8 @@ def offers(pool: Pool, member: bytes, lease: int, now: float) -> list[Offer]:
 
 def hand(pool: Pool, member: bytes, lease: int, genotype: bytes, now: float) -> SignedCheckpoint:
     """The holder of a lease fetches a checkpoint that it was offered. Raises StateRefused where there is none now."""
-    held, work = _held(pool, member, lease), pool.work
-    if held is None or held.expired or genotype not in held.open or work is None:
+    held, work = pool.leases.held_by(member, lease), pool.work
+    if held is None or not held.holds(genotype) or work is None:
         raise StateRefused("this lease does not hold this architecture", "not_leased")
     offer = _offer(pool, held, genotype, now)
     if offer is None:
@@ -114,11 +114,6 @@ def _offer(pool: Pool, held: Held, genotype: bytes, now: float) -> Offer | None:
 def _over(pool: Pool, lease: int, genotype: bytes, now: float) -> bool:
     """Whether the holder of a lease is not expected to finish an architecture any more."""
     held = pool.leases.held.get(lease)
-    if held is None or held.expired or genotype not in held.open:
+    if held is None or not held.holds(genotype):
         return True
     return held.heard is not None and now >= held.heard + pool.settings.silence_seconds / 2
-
-
-def _held(pool: Pool, member: bytes, lease: int) -> Held | None:
-    held = pool.leases.held.get(lease)
-    return held if held is not None and held.lease.member == member else None

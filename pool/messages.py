@@ -53,6 +53,10 @@ class Hello(Record):
     max_model_bytes: U32
     max_state_bytes: U32
 
+    def bound(self, domain: str, member: bytes, nonce: bytes, *what: bytes) -> bytes:
+        """A digest of `what` that only the connection of this Hello has, with the public key and nonce that joined."""
+        return digest(domain, self.network, self.pool, self.sealing, self.nonce, member, nonce, *what)
+
 
 @dataclass(frozen=True, slots=True)
 class Join(Record):
@@ -256,15 +260,14 @@ def largest(max_model_bytes: int) -> int:
 
 def join_digest(hello: Hello, member: bytes, nonce: bytes, worker: bytes) -> bytes:
     """What a member signs: it binds the member to this pool, this network and this connection."""
-    return digest("ponas/pool-join", hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce, worker)
+    return hello.bound("ponas/pool-join", member, nonce, worker)
 
 
 def welcome_digest(hello: Hello, member: bytes, nonce: bytes) -> bytes:
     """What the pool signs in return: the connection, and with it the key to seal to."""
-    return digest("ponas/pool-welcome", hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce)
+    return hello.bound("ponas/pool-welcome", member, nonce)
 
 
 def upload_info(hello: Hello, member: bytes, nonce: bytes, number: int) -> bytes:
     """What a sealed upload belongs to: this connection, and its place in it."""
-    place = number.to_bytes(8, "big")
-    return digest("ponas/pool-upload", hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce, place)
+    return hello.bound("ponas/pool-upload", member, nonce, number.to_bytes(8, "big"))

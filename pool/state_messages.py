@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from chain.encoding import U32, U64, Hash, PublicKey, Record, Signature, Size
-from chain.hashing import digest
 from consensus.types import Genotype
 from pool.records import SignedCheckpoint
 from pool.sealing import OVERHEAD
@@ -102,19 +101,15 @@ class StateDenied(Record):
 
 def state_info(hello: Hello, member: bytes, nonce: bytes, number: int) -> bytes:
     """What a part that goes to the pool belongs to: this connection, and its place in it."""
-    return _bound("ponas/pool-state-upload", hello, member, nonce, number.to_bytes(8, "big"))
+    return hello.bound("ponas/pool-state-upload", member, nonce, number.to_bytes(8, "big"))
 
 
 def request_digest(hello: Hello, member: bytes, nonce: bytes, lease: int, genotype: bytes, key: bytes) -> bytes:
     """What a member signs to have states sealed to `key`."""
-    return _bound("ponas/pool-state-request", hello, member, nonce, lease.to_bytes(8, "big"), genotype, key)
+    return hello.bound("ponas/pool-state-request", member, nonce, lease.to_bytes(8, "big"), genotype, key)
 
 
 def grant_info(hello: Hello, member: bytes, nonce: bytes, lease: int, genotype: bytes, offset: int) -> bytes:
     """What a part that goes to a member belongs to."""
     place = lease.to_bytes(8, "big"), genotype, offset.to_bytes(4, "big")
-    return _bound("ponas/pool-state-grant", hello, member, nonce, *place)
-
-
-def _bound(domain: str, hello: Hello, member: bytes, nonce: bytes, *what: bytes) -> bytes:
-    return digest(domain, hello.network, hello.pool, hello.sealing, hello.nonce, member, nonce, *what)
+    return hello.bound("ponas/pool-state-grant", member, nonce, *place)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pool.audit import DISPUTED, PASSED, REPLAYED, WAITING, Check
 from pool.checks import leaf_count
-from pool.records import RefutedEntry, ShareEntry, SignedShare, VoidedEntry, milliseconds
+from pool.records import RefutedEntry, ShareEntry, SignedShare, VoidedEntry, clip, milliseconds
 from pool.work import Work
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def ban(pool: Pool, claim: Claim, reason: str, now: float) -> None:
     if claim.member in pool.book.refuted:
         return
     points = max(0, pool.book.carried(claim.member))
-    entry = RefutedEntry(milliseconds(now), claim.share, claim.member, points, reason[:500])
+    entry = RefutedEntry(milliseconds(now), claim.share, claim.member, points, clip(reason))
     changes = [*pool.leases.evict(claim.member), *pool.relays.evict(claim.member)]
     for key in pool.relays.results_from(claim.member):  # who lied once may have uploaded false states, too
         if pool.audits.get(*key) is None:
@@ -110,7 +110,7 @@ def void(pool: Pool, work_id: bytes, genotype: bytes, reason: str, now: float) -
         member = entry.signed.share.address
         points = pool.book.withdrawable(member, entry.points)
         forget = pool.relays.forget_origin(work_id, genotype, member)
-        pool.append(VoidedEntry(milliseconds(now), number, member, points, reason[:500]), forget)
+        pool.append(VoidedEntry(milliseconds(now), number, member, points, clip(reason)), forget)
         reconsider(pool, now)
 
 

@@ -14,7 +14,7 @@ from chain.errors import BadEncoding
 from chain.hashing import digest
 from consensus.types import Genotype
 from pool.heads import SignedHead
-from pool.records import Points, SignedShare, WorkRecord
+from pool.records import Code, Genotypes, Points, Reason, SignedShare, WorkRecord
 from pool.sealing import OVERHEAD
 from pool.state_messages import (
     MORE,
@@ -29,13 +29,10 @@ from pool.state_messages import (
 )
 
 VERSION = 3
-Code = Annotated[str, Size(1, 64)]
-Text = Annotated[str, Size(0, 500)]
 LARGEST_MODEL = 1 << 28
 MOST_RESUMES = 8
 UPLOAD = 16 << 10
 """Bytes of an upload beyond its model."""
-Genotypes = Annotated[tuple[Genotype, ...], Size(0, 256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ class LeaseDenied(Record):
 
     slot: U8
     code: Code
-    reason: Text
+    reason: Reason
     retry: U32
 
 
@@ -169,7 +166,7 @@ class ShareRejected(Record):
 
     share: Hash
     code: Code
-    reason: Text
+    reason: Reason
     retry: bool
 
 
@@ -178,7 +175,7 @@ class Problem(Record):
     """Pool: something the member should know, often before the connection is closed."""
 
     code: Code
-    reason: Text
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

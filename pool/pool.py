@@ -44,6 +44,7 @@ from pool.records import (
     VoidEntry,
     WorkEntry,
     WorkRecord,
+    clip,
     milliseconds,
 )
 from pool.rejections import RejectionLog
@@ -331,7 +332,7 @@ class Pool:
 
     def ban(self, member: bytes, reason: str, now: float) -> None:
         """Shut a member out, for a reason that it can read. What it is owed stays owed."""
-        self.append(BanEntry(milliseconds(now), member, True, reason[:500]))
+        self.append(BanEntry(milliseconds(now), member, True, clip(reason)))
 
     def unban(self, member: bytes, now: float) -> bool:
         """Let a banned member in again; False where the operator had not banned it."""
@@ -497,9 +498,8 @@ class Pool:
         return self.work
 
     def _keep(self, share: Share, refused: ShareRefused, now: float) -> None:
-        reason = str(refused)[:500]
         self.rejected[refused.code] += 1
-        self.rejections.add(share.address, milliseconds(now), share.id, share.genotype, refused.code, reason)
+        self.rejections.add(share.address, milliseconds(now), share.id, share.genotype, refused.code, clip(refused))
 
     def _epoch_of(self, candidate: Candidate) -> int:
         for work, archive in reversed(self.archives.values()):

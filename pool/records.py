@@ -14,6 +14,16 @@ from pool.work import Work
 Points = Annotated[int, Range(0, 2**53)]
 Worker = Annotated[bytes, Size(1, 32)]
 Prefix = Annotated[bytes, Size(0, 256)]
+Genotypes = Annotated[tuple[Genotype, ...], Size(0, 256)]
+FirstLeaves = Annotated[tuple[Hash, ...], Size(2, 257)]
+Code = Annotated[str, Size(1, 64)]
+MOST_REASON = 500
+Reason = Annotated[str, Size(0, MOST_REASON)]
+
+
+def clip(reason: object) -> str:
+    """As much of a reason as a record holds."""
+    return str(reason)[:MOST_REASON]
 
 
 def milliseconds(seconds: float) -> int:
@@ -83,7 +93,7 @@ class Checkpoint(Record):
     task: Hash
     lease: U64
     genotype: Genotype
-    leaves: Annotated[tuple[Hash, ...], Size(2, 257)]
+    leaves: FirstLeaves
     state_bytes: U32
     member: PublicKey
 
@@ -154,9 +164,9 @@ class LeaseRecord(Record):
     member: Address
     worker: Worker
     prefix: Prefix
-    genotypes: Annotated[tuple[Genotype, ...], Size(0, 256)]
-    open: Annotated[tuple[Genotype, ...], Size(0, 256)]
-    audits: Annotated[tuple[Genotype, ...], Size(0, 256)]
+    genotypes: Genotypes
+    open: Genotypes
+    audits: Genotypes
     granted: U64
     deadline: U64
     backed: bool
@@ -171,8 +181,8 @@ class RejectionRecord(Record):
     at: U64
     share: Hash
     genotype: Genotype
-    code: Annotated[str, Size(1, 64)]
-    reason: Annotated[str, Size(0, 500)]
+    code: Code
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +268,7 @@ class RefutedEntry(Record):
     share: Hash
     member: Address
     points: Points
-    reason: Annotated[str, Size(0, 500)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +287,7 @@ class BanEntry(Record):
     at: U64
     member: Address
     banned: bool
-    reason: Annotated[str, Size(0, 500)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +320,7 @@ class VoidedEntry(Record):
     number: U64
     member: Address
     points: Points
-    reason: Annotated[str, Size(0, 500)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from pool.messages import (
     Welcome,
 )
 from pool.pool import Accepted, Pool
-from pool.records import SignedShare, WorkRecord, milliseconds
+from pool.records import SignedShare, WorkRecord, clip, milliseconds
 from pool.sealing import BadSeal, SealingKey
 from pool.state_messages import (
     SealedState,
@@ -244,7 +244,7 @@ class Session:
         self._faults += 1
         if self._faults >= FAULTS or not self.member:
             raise Dismissed(code, reason)
-        await self.send(Problem(code, reason[:500]))
+        await self.send(Problem(code, clip(reason)))
 
     async def _serve(self, message: Record) -> None:
         pool = self._server.pool
@@ -279,9 +279,9 @@ class Session:
                 lambda: pool.lease(self.member, worker, self._server.clock(), frozenset(request.trained)), urgent=True
             )
         except NoLease as error:
-            return LeaseDenied(request.slot, error.code, str(error)[:500], milliseconds(error.retry))
+            return LeaseDenied(request.slot, error.code, clip(error), milliseconds(error.retry))
         except Unavailable as error:
-            return LeaseDenied(request.slot, "unavailable", str(error)[:500], 5000)
+            return LeaseDenied(request.slot, "unavailable", clip(error), 5000)
         work = pool.work
         if work is None:
             return LeaseDenied(request.slot, "no_work", "there is no search open now", 5000)
@@ -314,10 +314,10 @@ class Session:
                 lambda: pool.check_share(self._key, upload.signed, upload.model, self._server.clock())
             )
         except ShareRefused as refused:
-            await self.send(ShareRejected(share.id, refused.code, str(refused)[:500], False))
+            await self.send(ShareRejected(share.id, refused.code, clip(refused), False))
             return
         except Unavailable as error:
-            await self.send(ShareRejected(share.id, "unavailable", str(error)[:500], True))
+            await self.send(ShareRejected(share.id, "unavailable", clip(error), True))
             return
         if known is not None:
             await self.send(ShareAccepted(known.share, known.points))
@@ -331,11 +331,11 @@ class Session:
         try:
             accepted = await self._server.judge(upload.signed, upload.model)
         except ShareRefused as refused:
-            await self.send(ShareRejected(share.id, refused.code, str(refused)[:500], False))
+            await self.send(ShareRejected(share.id, refused.code, clip(refused), False))
             if refused.code in COSTLY:
                 await self._count_costly()
         except Unavailable as error:
-            await self.send(ShareRejected(share.id, "unavailable", str(error)[:500], True))
+            await self.send(ShareRejected(share.id, "unavailable", clip(error), True))
         else:
             await self.send(ShareAccepted(accepted.share, accepted.points))
             await self.send(self._server.head())
@@ -347,5 +347,5 @@ class Session:
 
     async def _say_goodbye(self, code: str, reason: str) -> None:
         if not self._socket.closed:
-            await self.send(Problem(code, reason[:500]))
+            await self.send(Problem(code, clip(reason)))
             await self.close()

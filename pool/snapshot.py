@@ -17,7 +17,7 @@ from chain.hashing import digest
 from consensus.types import Genotype
 from pool.book import Book, Round
 from pool.ledger import Ledger
-from pool.records import Credit, PaidEntry, Points, RefutedEntry, Terms, VoidedEntry, WorkRecord
+from pool.records import Credit, PaidEntry, Points, Reason, RefutedEntry, Terms, VoidedEntry, WorkRecord
 from pool.schemes import Scored, make_scheme
 from pool.storage import Storage
 
@@ -63,7 +63,7 @@ class ShutOut(Record):
     """A member that the operator banned."""
 
     member: Address
-    reason: Annotated[str, Size(0, 500)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

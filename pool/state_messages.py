@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from chain.encoding import U32, U64, Hash, PublicKey, Record, Signature, Size
 from consensus.types import Genotype
-from pool.records import SignedCheckpoint
+from pool.records import Code, FirstLeaves, Reason, SignedCheckpoint
 from pool.sealing import OVERHEAD
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Resume(Record):
     """A training to go on from: its first leaves, and the size of its state. `own`: this member uploaded it."""
 
     genotype: Genotype
-    leaves: Annotated[tuple[Hash, ...], Size(2, 257)]
+    leaves: FirstLeaves
     state_bytes: U32
     own: bool
 
@@ -64,8 +64,8 @@ class StateRejected(Record):
     """Pool: it does not keep this state."""
 
     checkpoint: Hash
-    code: Annotated[str, Size(1, 64)]
-    reason: Annotated[str, Size(0, 500)]
+    code: Code
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class StateDenied(Record):
 
     lease: U64
     genotype: Genotype
-    code: Annotated[str, Size(1, 64)]
-    reason: Annotated[str, Size(0, 500)]
+    code: Code
+    reason: Reason
 
 
 def state_info(hello: Hello, member: bytes, nonce: bytes, number: int) -> bytes:

@@ -14,7 +14,7 @@ from pool import resumption
 from pool.errors import StateRefused, Unavailable
 from pool.messages import MOST_RESUMES, Hello
 from pool.pool import Pool
-from pool.records import SignedCheckpoint
+from pool.records import SignedCheckpoint, clip
 from pool.sealing import seal
 from pool.state_messages import (
     PART,
@@ -102,7 +102,7 @@ class StateDesk:
         try:
             have, kept = await self._take(owner, member_key, part)
         except StateRefused as error:
-            return StateRejected(id, error.code, str(error)[:500])
+            return StateRejected(id, error.code, clip(error))
         return StateTaken(id, have, kept)
 
     async def hand(
@@ -116,7 +116,7 @@ class StateDesk:
             data = await self._read(address_of(member_key), lease, genotype, offset)
             sealed = seal(data, request.key, grant_info(hello, member_key, nonce, lease, genotype, offset))
         except Invalid as error:
-            return StateDenied(lease, genotype, error.code, str(error)[:500])
+            return StateDenied(lease, genotype, error.code, clip(error))
         return StateGrant(lease, genotype, offset, sealed)
 
     def leave(self, owner: object) -> None:

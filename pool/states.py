@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from chain.errors import Invalid
 from chain.keys import address_of, verify
@@ -29,6 +29,7 @@ from pool.state_messages import (
     request_digest,
 )
 
+T = TypeVar("T")
 UPLOADS = 8
 """States that come in at a time: so many of the largest size are in memory at most."""
 STALE_SECONDS = 30.0
@@ -66,7 +67,12 @@ class NoFiles:
         """There are none."""
 
 
-Commit = Callable[[Callable[[], object]], Awaitable[object]]
+class Commit(Protocol):
+    """`PoolServer.commit`."""
+
+    def __call__(self, change: Callable[[], T], urgent: bool = False) -> Awaitable[T]:
+        """Make a change of the pool, and return once it is durable; raises what it raises, or Unavailable."""
+        ...
 
 
 @dataclass(slots=True)
@@ -154,11 +160,10 @@ class StateDesk:
 
     async def _read(self, member: bytes, lease: int, genotype: bytes, offset: int) -> bytes:
         """A part of the state that a lease was offered, from `offset` on. Raises StateRefused."""
-        found: list[SignedCheckpoint] = []
         now = self._clock()
         try:
-            await self._commit(lambda: found.append(resumption.hand(self._pool, member, lease, genotype, now)))
-            data = await asyncio.to_thread(self._files.read, found[0].checkpoint.state, offset, PART)
+            signed = await self._commit(lambda: resumption.hand(self._pool, member, lease, genotype, now))
+            data = await asyncio.to_thread(self._files.read, signed.checkpoint.state, offset, PART)
         except (OSError, Unavailable) as error:
             raise StateRefused(f"the pool could not read the state now: {error}", "unavailable") from error
         if not data:

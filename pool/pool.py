@@ -225,7 +225,7 @@ class Pool:
         if returned is not None:
             prefix, genotypes = returned.prefix, tuple(returned.genotypes)
         else:
-            audits = self._audit_for(member, trained)
+            audits = self._audit_for(work, archive, member, trained)
             prefix, genotypes = self._propose(archive, audits, fits)
         seconds = self.leases.duration(holder, genotypes)
         if seconds is None:
@@ -428,20 +428,18 @@ class Pool:
         if held >= self.settings.leases_per_member:
             raise NoLease(f"this member holds {held} leases", "too_many_leases", 5.0)
 
-    def _audit_for(self, member: bytes, trained: frozenset[bytes]) -> frozenset[bytes]:
+    def _audit_for(self, work: Work, archive: Archive, member: bytes, trained: frozenset[bytes]) -> frozenset[bytes]:
         """At most one architecture that another member trained, and that this one should train too."""
-        if self.work is None or self.archive is None:
-            return frozenset()
         looked_at, found = [], frozenset[bytes]()
-        for genotype in itertools.islice(self.audits.waiting(self.work.id), _LOOKED_AT):
+        for genotype in itertools.islice(self.audits.waiting(work.id), _LOOKED_AT):
             looked_at.append(genotype)
-            result = self.archive.get(genotype)
+            result = archive.get(genotype)
             if result is None or result.finder == member or genotype in trained or self.leases.audited(genotype):
                 continue
             if not self.leases.given_up(genotype, self.settings.failures):
                 found = frozenset([genotype])
                 break
-        self.audits.postpone(self.work.id, looked_at)
+        self.audits.postpone(work.id, looked_at)
         return found
 
     def _propose(

@@ -48,7 +48,7 @@ class Archive:
 
     @property
     def coverage(self) -> Counter[bytes]:
-        """Number of results in each subspace."""
+        """Number of results in each subspace, counted anew."""
         return Counter({prefix: len(leaf.results) for prefix, leaf in self.domain.partition.leaves.items()})
 
     def get(self, genotype: bytes) -> Candidate | None:

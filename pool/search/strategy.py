@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -36,11 +35,10 @@ class Strategy(ABC):
         """
 
 
-def fresh(archive: Archive, taken: Collection[bytes], genotype: bytes | None, within: bytes) -> bool:
+def fresh(archive: Archive, taken: Collection[bytes], genotype: bytes, within: bytes) -> bool:
     """Whether a canonical genotype may be proposed."""
     return (
-        genotype is not None
-        and genotype.startswith(within)
+        genotype.startswith(within)
         and genotype not in archive
         and genotype not in taken
         and archive.domain.cost(genotype) is not None
@@ -82,7 +80,7 @@ def largest(archive: Archive, taken: Collection[bytes], rng: random.Random, with
 
 
 def _by_coverage(archive: Archive, taken: Collection[bytes], rng: random.Random) -> list[bytes]:
-    counts = Counter(archive.coverage)
+    counts = archive.coverage
     if len(taken) <= COUNTED:
         counts.update(archive.domain.prefix(genotype) for genotype in taken)
     order = list(archive.domain.prefixes)

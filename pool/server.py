@@ -255,9 +255,7 @@ class PoolServer:
                 leaves = await self._train(replay)
                 for member in await self.commit(functools.partial(self.pool.resolve, replay, leaves, self.clock())):
                     log.warning("member %s claimed a training that is not so; it is banned", member.hex()[:12])
-            except (
-                Exception
-            ) as error:  # the worker's trouble, or a full disk: nothing is decided, and it is tried again
+            except Exception as error:  # the worker's trouble, or a full disk: undecided, it is tried again
                 log.warning("%s could not be trained again: %s", replay.genotype.hex(), error)
                 failures += 1
                 await asyncio.sleep(REPLAY_PAUSE)

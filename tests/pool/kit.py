@@ -9,8 +9,11 @@ from chain.artifact import artifact_id
 from chain.hashing import digest
 from chain.keys import PrivateKey
 from consensus.types import TaskSpec, task_id
+from pool.account import Account
 from pool.audit import AuditPolicy
+from pool.inspection import Inspection
 from pool.leases import Lease
+from pool.ledger import subject_of
 from pool.pool import Accepted, Pool, PoolSettings
 from pool.records import Share, SignedShare, sign_share
 from pool.search import Evolution
@@ -62,13 +65,18 @@ def model_of(genotype: bytes, salt: bytes = b"") -> bytes:
     return b"model " + genotype + salt
 
 
+def leaves_of(spec: TaskSpec, genotype: bytes, salt: bytes = b"") -> tuple[bytes, ...]:
+    """What a training gives; with another `salt` it is another training."""
+    states = (digest("leaf", genotype, salt, bytes([i])) for i in range(spec.segments + 1))
+    return (*states, artifact_id(model_of(genotype, salt)))
+
+
 def make_share(
     work: Work, held: Lease, genotype_: bytes, key_: PrivateKey, correct: int, salt: bytes = b"", **changes: object
 ) -> tuple[SignedShare, bytes]:
     """A signed share and its model; `changes` replace fields before it is signed."""
     model = model_of(genotype_, salt)
-    first = [digest("leaf", genotype_, salt, bytes([i])) for i in range(work.spec.segments + 1)]
-    leaves = (*first, artifact_id(model))
+    leaves = leaves_of(work.spec, genotype_, salt)
     share = Share(NETWORK, work.epoch, work.task, held.id, genotype_, leaves, correct, len(model), key_.public)
     return sign_share(dataclasses.replace(share, **changes), key_), model  # type: ignore[arg-type]
 
@@ -82,3 +90,18 @@ def submit(
     signed, model = make_share(pool.work, lease, genotype, member, correct, salt)
     known = pool.check_share(member.public, signed, model, now)
     return known if known is not None else pool.accept_share(signed, correct, now)
+
+
+def account_of(pool: Pool, member: PrivateKey, limit: int = 8) -> Account:
+    """What a member makes of the ledger's entries about it and of the general ones."""
+    account = Account(member.address, limit)
+    account.replay(found for found in pool.ledger.replay() if subject_of(found[1]) in (b"", member.address))
+    return account
+
+
+def inspection_of(pool: Pool, limit: int = 8) -> Inspection:
+    """What whoever replays the whole ledger finds."""
+    inspection = Inspection(limit)
+    for _, entry in pool.ledger.replay():
+        inspection.take(entry)
+    return inspection

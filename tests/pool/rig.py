@@ -10,14 +10,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chain.artifact import artifact_id
 from chain.hashing import digest
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.miner.executor import WHOLE, Trained, TrainingFailed
 from ponas_node.state_files import StateFolder
 from pool.pool import Pool
 from pool.server import PoolServer
-from tests.pool.kit import SAMPLES, key, model_of
+from tests.pool.kit import SAMPLES, key, leaves_of, model_of
 
 DATASET = b"a data set"
 BACKOFF = (0.05, 0.2)
@@ -25,13 +24,6 @@ BACKOFF = (0.05, 0.2)
 
 def score_of(genotype: bytes) -> int:
     return 50 + digest("score", genotype)[0]
-
-
-def leaves_of(work, genotype) -> tuple[bytes, ...]:
-    """What an honest training of the fake trainer gives."""
-    model = model_of(genotype, work.seed)
-    leaves = (digest("leaf", genotype, work.seed, bytes([i])) for i in range(work.spec.segments + 1))
-    return (*leaves, artifact_id(model))
 
 
 class FakeExecutor:
@@ -54,9 +46,8 @@ class FakeExecutor:
         if self.fail:
             raise TrainingFailed("out of memory")
         self.trained.append(genotype)
-        model = model_of(genotype, seed)
-        leaves = tuple(digest("leaf", genotype, seed, bytes([i])) for i in range(spec.segments + 1))
-        return Trained((*leaves, artifact_id(model)), model, score_of(genotype) + self.lie, SAMPLES)
+        leaves = leaves_of(spec, genotype, seed)
+        return Trained(leaves, model_of(genotype, seed), score_of(genotype) + self.lie, SAMPLES)
 
     async def stop(self):
         pass
@@ -111,7 +102,7 @@ class Site:
 
     async def _replay(self, replay):
         self.replayed.append(replay.genotype)
-        return leaves_of(replay.work, replay.genotype)[: replay.leaves]
+        return leaves_of(replay.work.spec, replay.genotype, replay.work.seed)[: replay.leaves]
 
     async def _artifact(self, request):
         data = self.artifacts.read(bytes.fromhex(request.match_info["id"]))

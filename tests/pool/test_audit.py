@@ -8,15 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.hashing import digest
-from pool.account import Account
 from pool.audit import DISPUTED, PASSED, REPLAYED, WAITING, AuditPolicy, Audits
 from pool.disputes import Replay
 from pool.errors import ShareRefused
 from pool.inspection import Inspection
-from pool.ledger import subject_of
 from pool.records import ContestedEntry, ShareEntry, sign_share
 from pool.storage import MemoryStorage
-from tests.pool.kit import NOW, key, make_pool, make_share, make_work, submit
+from tests.pool.kit import (
+    NOW,
+    account_of,
+    inspection_of,
+    key,
+    leaves_of,
+    make_pool,
+    make_share,
+    make_work,
+    submit,
+)
 
 WORK = make_work()
 A, B, C = key(1), key(2), key(3)
@@ -33,23 +41,19 @@ def audited(**settings):
 
 
 def truth(genotype, leaves=4):
-    share, _ = make_share(WORK, dataclasses.make_dataclass("L", [("id", int)])(1), genotype, A, 0)
-    return share.share.leaves[:leaves]
+    return leaves_of(WORK.spec, genotype)[:leaves]
 
 
 def own(pool, member):
     """What a member makes of its entries."""
-    account = Account(member.address, 8)
-    account.replay(found for found in pool.ledger.replay() if subject_of(found[1]) in (b"", member.address))
+    account = account_of(pool, member)
     assert account.problems == []
     return account
 
 
 def inspected(pool):
     """What whoever replays the whole ledger finds wrong."""
-    inspection = Inspection(8)
-    for _, entry in pool.ledger.replay():
-        inspection.take(entry)
+    inspection = inspection_of(pool)
     return [*inspection.problems, *inspection.overdue()]
 
 

@@ -14,12 +14,9 @@ from hypothesis import strategies as st
 from chain.hashing import digest
 from chain.keys import PrivateKey
 from pool import resumption
-from pool.account import Account
 from pool.audit import DISPUTED, AuditPolicy
 from pool.errors import NoLease, ShareRefused, StateRefused
-from pool.inspection import Inspection
 from pool.leases import Lease
-from pool.ledger import subject_of
 from pool.pool import Pool
 from pool.records import (
     Checkpoint,
@@ -30,7 +27,17 @@ from pool.records import (
 )
 from pool.storage import MemoryStorage
 from pool.work import Work
-from tests.pool.kit import NETWORK, NOW, SAMPLES, key, make_pool, make_share, make_work
+from tests.pool.kit import (
+    NETWORK,
+    NOW,
+    SAMPLES,
+    account_of,
+    inspection_of,
+    key,
+    make_pool,
+    make_share,
+    make_work,
+)
 
 HONEST = [key(number) for number in range(4)]
 LIARS = [key(number) for number in range(100, 116)]
@@ -359,15 +366,11 @@ def test_whatever_happens(seed):
 
 def ledger_is_in_order(pool: Pool, acknowledged: dict[tuple[bytes, bytes, int], int]) -> None:
     """As anyone finds who replays it, and each member who takes its own entries, which honour what was acknowledged."""
-    entries = list(pool.ledger.replay())
-    inspection = Inspection(LIMIT)
-    for _, entry in entries:
-        inspection.take(entry)
+    inspection = inspection_of(pool, LIMIT)
     assert inspection.problems == inspection.overdue() == []
     assert inspection.peaks.size == len(pool.ledger)
     for member in HONEST:
-        account = Account(member.address, LIMIT)
-        account.replay(found for found in entries if subject_of(found[1]) in (b"", member.address))
+        account = account_of(pool, member, LIMIT)
         assert account.problems == account.overdue() == []
         assert account.earned == pool.book.earned[member.address]
         standing = [entry for _, entry, state, _ in account.states() if state != "voided"]

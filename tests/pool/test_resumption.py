@@ -9,15 +9,24 @@ import pytest
 
 from chain.hashing import digest
 from pool import resumption, snapshot
-from pool.account import Account
 from pool.audit import PASSED, WAITING, AuditPolicy
 from pool.disputes import Replay
 from pool.errors import ShareRefused, StateRefused
-from pool.inspection import Inspection
-from pool.ledger import subject_of
 from pool.records import Checkpoint, RefutedEntry, ResumedEntry, Terms, VoidedEntry, sign_checkpoint
 from pool.storage import MemoryStorage
-from tests.pool.kit import NETWORK, NO_AUDITS, NOW, key, make_pool, make_share, make_work, submit
+from tests.pool.kit import (
+    NETWORK,
+    NO_AUDITS,
+    NOW,
+    account_of,
+    inspection_of,
+    key,
+    leaves_of,
+    make_pool,
+    make_share,
+    make_work,
+    submit,
+)
 
 SEGMENTS = 4
 WORK = make_work(segments=SEGMENTS)
@@ -26,14 +35,9 @@ FALSE = b"forged"
 BYTES = 1000
 
 
-def leaves_of(genotype, salt=b""):
-    signed, _ = make_share(WORK, dataclasses.make_dataclass("L", [("id", int)])(1), genotype, A, 0, salt)
-    return signed.share.leaves
-
-
 def checkpoint(lease, genotype, member, segments, salt=b"", **changes):
     """A signed checkpoint of a training that gave `salt`'s leaves."""
-    leaves = leaves_of(genotype, salt)[: segments + 1]
+    leaves = leaves_of(WORK.spec, genotype, salt)[: segments + 1]
     values = Checkpoint(NETWORK, 1, WORK.task, lease.id, genotype, leaves, BYTES, member.public)
     return sign_checkpoint(dataclasses.replace(values, **changes), member)
 
@@ -69,12 +73,9 @@ def resumed(pool, genotype, member=B):
 
 def in_order(pool, *members, limit=8):
     """Nobody finds anything wrong with the ledger; answers the members' accounts."""
-    inspection, accounts = Inspection(limit), [Account(member.address, limit) for member in members]
-    for _, entry in pool.ledger.replay():
-        inspection.take(entry)
+    inspection, accounts = inspection_of(pool, limit), [account_of(pool, member, limit) for member in members]
     assert inspection.problems == inspection.overdue() == []
     for account in accounts:
-        account.replay(found for found in pool.ledger.replay() if subject_of(found[1]) in (b"", account.member))
         assert account.problems == account.overdue() == []
         assert account.earned == pool.book.earned[account.member]
     return accounts
@@ -134,7 +135,7 @@ def test_a_machine_that_restarts_goes_on_from_its_own_state_and_answers_for_all_
     resumption.keep(pool, A.public, checkpoint(lease, genotype, A, 3, FALSE), NOW + 2)
     submit(pool, again, genotype, A, 300, salt=FALSE)
     assert not isinstance(pool.ledger.entry(len(pool.ledger) - 1), ResumedEntry)
-    pool.resolve(replay_of(pool, genotype, 3), leaves_of(genotype)[:3], NOW)
+    pool.resolve(replay_of(pool, genotype, 3), leaves_of(WORK.spec, genotype)[:3], NOW)
     assert pool.book.refuted.keys() == {A.address}
 
 
@@ -156,7 +157,7 @@ def test_who_uploads_a_false_state_is_banned_and_who_went_on_from_it_only_loses_
     for same in both(pool, storage, terms=terms):
         (replay,) = same.replays(NOW + 12)
         assert replay.leaves == 1
-        assert same.resolve(replay, leaves_of(genotype)[:1], NOW + 13) == [A.address]
+        assert same.resolve(replay, leaves_of(WORK.spec, genotype)[:1], NOW + 13) == [A.address]
         assert same.book.refuted.keys() == {A.address}
         assert same.member(B.address).banned is False
         assert same.archive.get(genotype).finder == C.address
@@ -179,12 +180,12 @@ def test_who_goes_on_from_a_true_state_and_lies_then_is_banned_alone():
     pool, storage, _, genotype = begun(segments=2)
     lease = resumed(pool, genotype)
     signed, model = make_share(WORK, lease, genotype, B, 300, FALSE)
-    mixed = (*leaves_of(genotype)[:3], *signed.share.leaves[3:])
+    mixed = (*leaves_of(WORK.spec, genotype)[:3], *signed.share.leaves[3:])
     signed, model = make_share(WORK, lease, genotype, B, 300, FALSE, leaves=mixed)
     assert pool.check_share(B.public, signed, model, NOW + 11) is None
     pool.accept_share(signed, 300, NOW + 11)
     for same in both(pool, storage):
-        assert same.resolve(replay_of(same, genotype, 4), leaves_of(genotype)[:4], NOW) == [B.address]
+        assert same.resolve(replay_of(same, genotype, 4), leaves_of(WORK.spec, genotype)[:4], NOW) == [B.address]
         assert same.book.refuted.keys() == {B.address}
         assert not same.book.voided
         in_order(same, A)
@@ -196,14 +197,14 @@ def test_who_was_handed_a_state_and_claims_other_leaves_answers_for_them():
     submit(pool, lease, genotype, B, 300, salt=FALSE)
     assert not isinstance(pool.ledger.entry(len(pool.ledger) - 1), ResumedEntry)
     assert pool.audits.get(WORK.id, genotype).state == WAITING  # it contradicts what A signed
-    assert pool.resolve(replay_of(pool, genotype, 2), leaves_of(genotype)[:2], NOW) == [B.address]
+    assert pool.resolve(replay_of(pool, genotype, 2), leaves_of(WORK.spec, genotype)[:2], NOW) == [B.address]
 
 
 def test_who_was_handed_nothing_cannot_blame_another():
     pool, _, _, genotype = begun(FALSE)
     lease = pool.lease(B.address, b"b", NOW + 11)
     submit(pool, lease, genotype, B, 300, salt=FALSE)
-    assert pool.resolve(replay_of(pool, genotype, 2), leaves_of(genotype)[:2], NOW) == [B.address]
+    assert pool.resolve(replay_of(pool, genotype, 2), leaves_of(WORK.spec, genotype)[:2], NOW) == [B.address]
 
 
 def test_results_from_a_trusted_member_are_checked_as_usual_until_it_is_refuted():
@@ -213,7 +214,7 @@ def test_results_from_a_trusted_member_are_checked_as_usual_until_it_is_refuted(
     assert pool.audits.get(WORK.id, genotype) is None
     more = pool.lease(A.address, b"a", NOW + 12)
     submit(pool, more, more.genotypes[0], A, 300, salt=FALSE)
-    pool.resolve(replay_of(pool, more.genotypes[0], 2), leaves_of(more.genotypes[0])[:2], NOW)
+    pool.resolve(replay_of(pool, more.genotypes[0], 2), leaves_of(WORK.spec, more.genotypes[0])[:2], NOW)
     assert pool.book.refuted.keys() == {A.address}
     assert pool.audits.get(WORK.id, genotype).state == WAITING
     submit(pool, pool.lease(C.address, b"c", NOW + 13), genotype, C, 300)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
+from chain.artifact import artifact_id
 from chain.hashing import digest
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.miner.executor import WHOLE, Trained, TrainingFailed
+from ponas_node.miner.link import PoolLink
 from ponas_node.state_files import StateFolder
+from pool import messages
+from pool.messages import Problem
 from pool.pool import Pool
 from pool.server import PoolServer
-from tests.pool.kit import SAMPLES, key, leaves_of, model_of
+from pool.storage import MemoryStorage
+from tests.pool.kit import SAMPLES, key, leaves_of, make_settings, make_work, model_of
 
+A, B = key(1), key(2)
 DATASET = b"a data set"
 BACKOFF = (0.05, 0.2)
 
@@ -129,3 +137,37 @@ async def until(condition, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def real_work(epoch=1, seconds=3600.0, **changes):
+    dataset = {"dataset": artifact_id(DATASET), "dataset_bytes": len(DATASET)}
+    return make_work(epoch, closes=float(int(time.time() + seconds)), **(dataset | changes))
+
+
+def new_pool(storage=None, **changes):
+    return Pool(storage if storage is not None else MemoryStorage(), make_settings(**changes), random.Random(3))
+
+
+async def link_to(site, http, member=A):
+    return await PoolLink.open(http, site.url, member, b"worker")
+
+
+async def answer(link, kind):
+    async with asyncio.timeout(10):
+        async for message in link.receive():
+            if isinstance(message, kind):
+                return message
+    raise AssertionError("the connection ended")
+
+
+async def raw(site, http):
+    socket = await http.ws_connect(site.url + "/pool/v1/ws")
+    return socket, messages.decode((await socket.receive()).data, 0)
+
+
+async def last_words(socket):
+    async with asyncio.timeout(10):
+        message = messages.decode((await socket.receive()).data, 0)
+        assert isinstance(message, Problem)
+        assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+    return message.code

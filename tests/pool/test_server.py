@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import random
-import time
 
 import aiohttp
 import pytest
@@ -28,41 +26,25 @@ from pool.messages import (
     ShareRejected,
     ShareUpload,
 )
-from pool.pool import Pool
 from pool.storage import MemoryStorage
-from tests.pool.kit import key, make_settings, make_share, make_work
-from tests.pool.rig import BACKOFF, DATASET, FakeExecutor, Site, running, score_of, until
-
-A, B = key(1), key(2)
-
-
-def real_work(epoch=1, seconds=3600.0, **changes):
-    dataset = {"dataset": artifact_id(DATASET), "dataset_bytes": len(DATASET)}
-    return make_work(epoch, closes=float(int(time.time() + seconds)), **(dataset | changes))
-
-
-def new_pool(storage=None, **changes):
-    return Pool(storage if storage is not None else MemoryStorage(), make_settings(**changes), random.Random(3))
-
-
-@pytest.fixture
-async def site(tmp_path):
-    site = Site(new_pool(), tmp_path / "site")
-    await site.start(real_work())
-    yield site
-    await site.stop()
-
-
-async def link_to(site, http, member=A):
-    return await PoolLink.open(http, site.url, member, b"worker")
-
-
-async def answer(link, kind):
-    async with asyncio.timeout(10):
-        async for message in link.receive():
-            if isinstance(message, kind):
-                return message
-    raise AssertionError("the connection ended")
+from tests.pool.kit import make_share
+from tests.pool.rig import (
+    BACKOFF,
+    DATASET,
+    A,
+    B,
+    FakeExecutor,
+    Site,
+    answer,
+    last_words,
+    link_to,
+    new_pool,
+    raw,
+    real_work,
+    running,
+    score_of,
+    until,
+)
 
 
 async def test_two_members_share_the_search_without_overlap(site, tmp_path):
@@ -204,19 +186,6 @@ async def test_a_wrong_or_missing_dataset_is_refused(site):
         with pytest.raises(LinkError, match="not the one"):
             await fetch_artifact(http, site.url, id, len(DATASET) + 1)
         assert await fetch_artifact(http, site.url, id, len(DATASET)) == DATASET
-
-
-async def raw(site, http):
-    socket = await http.ws_connect(site.url + "/pool/v1/ws")
-    return socket, messages.decode((await socket.receive()).data, 0)
-
-
-async def last_words(socket):
-    async with asyncio.timeout(10):
-        message = messages.decode((await socket.receive()).data, 0)
-        assert isinstance(message, Problem)
-        assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
-    return message.code
 
 
 async def test_a_join_must_be_signed_for_this_pool_and_connection(site):

@@ -16,8 +16,7 @@ from pool import messages
 from pool.messages import Join, LeaseGrant, LeaseRequest, Problem, SealedUpload, ShareAccepted, ShareUpload
 from pool.sealing import OVERHEAD, BadSeal, SealingKey, seal
 from tests.pool.kit import make_share
-from tests.pool.rig import score_of, until
-from tests.pool.test_server import A, B, answer, last_words, link_to, new_pool, raw, real_work, site  # noqa: F401
+from tests.pool.rig import A, B, answer, last_words, link_to, new_pool, raw, real_work, score_of, until
 
 KEM, HPKE = b"KEM" + b"\x00\x20", b"HPKE" + b"\x00\x20\x00\x01\x00\x03"
 
@@ -78,14 +77,14 @@ def test_an_upload_does_not_travel_unsealed():
         messages.decode(bytes([len(messages.TYPES)]), 1 << 20)
 
 
-async def leased_upload(site, link) -> ShareUpload:  # noqa: F811
+async def leased_upload(site, link) -> ShareUpload:
     await link.send(LeaseRequest(0, ()))
     grant = await answer(link, LeaseGrant)
     held = site.pool.leases.held[grant.lease].lease
     return ShareUpload(*make_share(site.pool.work, held, grant.genotypes[0], A, score_of(grant.genotypes[0])))
 
 
-async def test_recorded_messages_are_refused_in_and_out_of_their_connection_and_after_a_restart(site):  # noqa: F811
+async def test_recorded_messages_are_refused_in_and_out_of_their_connection_and_after_a_restart(site):
     recorded: list[bytes] = []
     async with aiohttp.ClientSession() as http:
         link = await link_to(site, http)
@@ -128,7 +127,7 @@ async def test_recorded_messages_are_refused_in_and_out_of_their_connection_and_
         assert site.pool.member(A.address).shares == 1
 
 
-async def test_numbers_of_uploads_grow_but_may_have_gaps(site):  # noqa: F811
+async def test_numbers_of_uploads_grow_but_may_have_gaps(site):
     async with aiohttp.ClientSession() as http:
         link = await link_to(site, http)
         upload = await leased_upload(site, link)
@@ -141,7 +140,7 @@ async def test_numbers_of_uploads_grow_but_may_have_gaps(site):  # noqa: F811
         assert (await answer(link, Problem)).code == "bad_seal"
 
 
-async def test_who_sent_bad_shares_stays_out_for_a_while_over_a_restart_too(site):  # noqa: F811
+async def test_who_sent_bad_shares_stays_out_for_a_while_over_a_restart_too(site):
     async with aiohttp.ClientSession() as http:
         link = await link_to(site, http)
         for slot in range(5):
@@ -159,7 +158,7 @@ async def test_who_sent_bad_shares_stays_out_for_a_while_over_a_restart_too(site
         assert await link_to(site, http, B)
 
 
-async def test_a_host_cannot_open_connections_without_end(site):  # noqa: F811
+async def test_a_host_cannot_open_connections_without_end(site):
     site.server._handshakes_per_host = messages.Limit(0, 0.001, 3)
     site.server._handshakes.clear()
     async with aiohttp.ClientSession() as http:
@@ -169,7 +168,7 @@ async def test_a_host_cannot_open_connections_without_end(site):  # noqa: F811
             await link_to(site, http)
 
 
-async def test_a_member_that_does_not_read_is_cut_off(site, monkeypatch):  # noqa: F811
+async def test_a_member_that_does_not_read_is_cut_off(site, monkeypatch):
     monkeypatch.setattr("pool.session.SEND_SECONDS", 1.0)
     async with aiohttp.ClientSession() as http:
         link = await link_to(site, http)

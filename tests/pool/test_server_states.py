@@ -36,10 +36,21 @@ from pool.state_messages import (
 from pool.storage import MemoryStorage
 from tests.miner.test_real_training import ENCODED, tiny_work
 from tests.pool.kit import NETWORK, SAMPLES, key, make_settings, model_of
-from tests.pool.rig import BACKOFF, FakeExecutor, Site, running, score_of, until
-from tests.pool.test_server import answer, link_to, real_work
+from tests.pool.rig import (
+    BACKOFF,
+    A,
+    B,
+    FakeExecutor,
+    Site,
+    answer,
+    link_to,
+    real_work,
+    running,
+    score_of,
+    until,
+)
 
-A, B, C = key(1), key(2), key(3)
+C = key(3)
 SEGMENTS = 4
 
 

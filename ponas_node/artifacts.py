@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from chain.artifact import artifact_id
+from ponas_node.files import write_whole
 
 
 class ArtifactStore:
@@ -49,16 +48,6 @@ class ArtifactStore:
     def put(self, data: bytes) -> bytes:
         """Store `data` durably; returns its id."""
         id = artifact_id(data)
-        if self.has(id):
-            return id
-        handle, temporary = tempfile.mkstemp(dir=self.root, prefix=".incoming-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path(id))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        if not self.has(id):
+            write_whole(self.path(id), data)
         return id

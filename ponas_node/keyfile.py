@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from chain.keys import PrivateKey
+from ponas_node.files import write_whole
 
 
 class BrokenKeyFile(Exception):
@@ -18,13 +18,7 @@ def load_or_create_key(path: Path) -> PrivateKey:
         text = path.read_text().strip()
     except FileNotFoundError:
         key = PrivateKey.generate()
-        temporary = path.with_suffix(".new")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(key.seed.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, f"{key.seed.hex()}\n".encode())
         return key
     try:
         return PrivateKey(bytes.fromhex(text))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
+
+from ponas_node.files import write_whole
 
 
 class StateFolder:
@@ -16,16 +16,7 @@ class StateFolder:
 
     def put(self, id: bytes, data: bytes) -> None:
         """Store a state, durably; all of it or nothing. Raises OSError."""
-        handle, temporary = tempfile.mkstemp(dir=self._root, prefix=".incoming-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._root / id.hex())
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(self._root / id.hex(), data)
 
     def read(self, id: bytes, offset: int, size: int) -> bytes | None:
         """At most `size` bytes from `offset` on; None where the state is not here. Raises OSError."""

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from chain.frames import sync_folder
 from chain.keys import BadAddress, PrivateKey, address_of, address_text, parse_address
 
 VERSION = 1
@@ -177,11 +178,7 @@ def _write_new(path: Path, text: str) -> None:
             os.link(temporary, path)  # unlike a rename, this fails where the name is taken
         finally:
             os.unlink(temporary)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(path.parent)
     except FileExistsError as error:
         raise WalletExists(
             f"{path} exists already and was left as it is: choose another name for the wallet."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from chain.errors import BadEncoding
+from ponas_node.files import write_whole
 from pool.messages import ShareUpload
 
 _SUFFIX = ".share"
@@ -34,12 +33,7 @@ class Outbox:
     def add(self, upload: ShareUpload) -> None:
         """Keep a share; durable when this returns."""
         id = upload.signed.share.id
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".incoming-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(upload.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path(id))
+        write_whole(self._path(id), upload.encode())
         self._waiting[id] = upload
 
     def next(self) -> ShareUpload | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from chain.errors import BadEncoding, BadSignature
+from ponas_node.files import write_whole
 from pool.heads import SignedHead
 
 _ID, _ROW = 32, 40
@@ -77,9 +77,4 @@ class Receipts:
 
     def _write(self, name: str, head: SignedHead) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".incoming-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(head.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._folder / name)
+        write_whole(self._folder / name, head.encode())

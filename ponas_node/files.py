@@ -6,9 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from chain.frames import sync_folder
+
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, for its user only, synced before it takes the place of what was there. Raises OSError."""
+    """Write a file, for its user only, in place of what was there; on disk when this returns. Raises OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -19,3 +21,4 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from chain.encoding import Record
 from chain.keys import PrivateKey
+from ponas_node.miner.answers import Answers
 from ponas_node.miner.executor import Checkpoint, Keeping
 from ponas_node.miner.link import LinkError, PoolLink
 from pool import records
@@ -43,7 +44,7 @@ class Courier:
         self._waiting: dict[int, tuple[bytes, SignedCheckpoint, bytes]] = {}  # by slot: pool, statement, state
         self._filled = asyncio.Event()
         self._fetching = asyncio.Lock()  # one state at a time, as the pool limits the rate of a connection
-        self._answers: dict[tuple[object, ...], asyncio.Future[Record]] = {}
+        self._answers = Answers[tuple[object, ...]]()
 
     async def keeping(self, slot: int, link: PoolLink, work: Work, lease: LeaseGrant, genotype: bytes) -> Keeping:
         """Where the training of a slot begins, and what the pool gets of it on the way."""
@@ -80,21 +81,13 @@ class Courier:
     def take(self, message: Record) -> None:
         """The pool answered."""
         if isinstance(message, StateTaken | StateRejected):
-            key: tuple[object, ...] = (message.checkpoint,)
+            self._answers.take((message.checkpoint,), message)
         elif isinstance(message, StateGrant | StateDenied):
-            key = message.lease, message.genotype
-        else:
-            return
-        future = self._answers.pop(key, None)
-        if future is not None and not future.done():
-            future.set_result(message)
+            self._answers.take((message.lease, message.genotype), message)
 
     def disconnected(self) -> None:
         """Nothing will be answered any more."""
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(LinkError("the connection was lost"))
-        self._answers.clear()
+        self._answers.disconnected()
 
     async def run(self, link: PoolLink) -> None:
         """Send what waits for this pool, for as long as the connection lasts."""
@@ -134,7 +127,7 @@ class Courier:
         while len(state) < resume.state_bytes:
             request = link.state_request(lease, resume.genotype, len(state), key.public)
             try:
-                answer = await self._ask(link, request, (lease, resume.genotype))
+                answer = await self._answers.ask(link, request, (lease, resume.genotype), ANSWER_SECONDS)
             except TimeoutError as error:
                 raise NoState("the pool does not answer") from error
             if isinstance(answer, StateDenied):
@@ -157,15 +150,8 @@ class Courier:
         """Send a state. Answers why the pool does not keep it, None where it does. Raises LinkError, TimeoutError."""
         for offset in range(0, len(state), PART):
             message = link.seal_state(StatePart(signed, offset, state[offset : offset + PART]))
-            answer = await self._ask(link, message, (signed.checkpoint.id,))
+            answer = await self._answers.ask(link, message, (signed.checkpoint.id,), ANSWER_SECONDS)
             if isinstance(answer, StateRejected):
                 return answer
             await asyncio.sleep(PART_SECONDS)
         return None
-
-    async def _ask(self, link: PoolLink, message: Record, key: tuple[object, ...]) -> Record:
-        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        self._answers[key] = future
-        await link.send(message)
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await future

@@ -14,6 +14,7 @@ from chain.encoding import Record
 from chain.keys import PrivateKey, address_text
 from consensus.spaces import UnknownSpace, get_space
 from ponas_node.artifacts import ArtifactStore
+from ponas_node.miner.answers import Answers
 from ponas_node.miner.choice import PoolChoice
 from ponas_node.miner.courier import Courier
 from ponas_node.miner.delivery import ANSWER_SECONDS, RETRY_SECONDS, Delivery
@@ -84,7 +85,7 @@ class PoolMember:
         self._pool = b""  # address of the pool that is, or was last, connected
         self._work: Work | None = None
         self._changed = asyncio.Event()  # replaced at every change of work or pool
-        self._leases: dict[int, asyncio.Future[Record]] = {}
+        self._leases = Answers[int]()  # by slot
         self._lost: set[int] = set()
         self._steps: dict[int, Progress] = {}
         self._fetching = asyncio.Lock()
@@ -176,10 +177,7 @@ class PoolMember:
     def _disconnected(self) -> None:
         self._link = None
         self.state.connect(False)
-        for future in self._leases.values():
-            if not future.done():
-                future.set_exception(LinkError("the connection was lost"))
-        self._leases.clear()
+        self._leases.disconnected()
         self._delivery.disconnected()
         self._courier.disconnected()
 
@@ -187,7 +185,7 @@ class PoolMember:
         if isinstance(message, Announce):
             self._set_work(message.works[0].work if message.works else None)
         elif isinstance(message, LeaseGrant | LeaseDenied):
-            _resolve(self._leases.pop(message.slot, None), message)
+            self._leases.take(message.slot, message)
         elif isinstance(message, ShareAccepted | ShareRejected):
             self._delivery.take(message)
         elif isinstance(message, LeaseLost):
@@ -254,12 +252,8 @@ class PoolMember:
     async def _ask(self, link: PoolLink, slot: int, work: Work) -> Record:
         if self._link is not link:
             raise LinkError("the connection was lost")
-        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        self._leases[slot] = future
         trained = sorted(self._delivery.box(link.pool).genotypes(work.epoch, work.task))
-        await link.send(LeaseRequest(slot, tuple(trained[:256])))
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await future
+        return await self._leases.ask(link, LeaseRequest(slot, tuple(trained[:256])), slot, ANSWER_SECONDS)
 
     async def _fetch_dataset(self, http: aiohttp.ClientSession, link: PoolLink, work: Work) -> None:
         spec = work.spec
@@ -331,11 +325,6 @@ class PoolMember:
         self._delivery.add(link.pool, ShareUpload(sign_share(share, self._key), trained.model))
         text = get_space(work.spec.space).text(genotype)
         self.state.finished(trained.validation_correct, trained.validation_total, text)
-
-
-def _resolve(future: asyncio.Future[Record] | None, message: Record) -> None:
-    if future is not None and not future.done():
-        future.set_result(message)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

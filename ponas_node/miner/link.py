@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import aiohttp
@@ -110,20 +110,18 @@ class PoolLink:
 
     async def upload(self, upload: ShareUpload) -> None:
         """Send a share, sealed to the pool for this place in this connection. Raises LinkError."""
-        self._uploads += 1
-        info = messages.upload_info(self.hello, self._key.public, self._nonce, self._uploads)
-        try:
-            sealed = seal(upload.encode(), self.hello.sealing, info)
-        except BadSeal as error:
-            raise LinkError(f"the pool's key is of no use: {error}") from error
-        await self.send(SealedUpload(self._uploads, sealed))
+        await self.send(SealedUpload(*self._seal(upload, messages.upload_info)))
 
     def seal_state(self, part: StatePart) -> SealedState:
         """A part of a state, sealed to the pool for this place in this connection. Raises LinkError."""
+        return SealedState(*self._seal(part, state_info))
+
+    def _seal(self, content: Record, info: Callable[[Hello, bytes, bytes, int], bytes]) -> tuple[int, bytes]:
+        """The next place in this connection, and `content` sealed for it; `info` says for what. Raises LinkError."""
         self._uploads += 1
-        info = state_info(self.hello, self._key.public, self._nonce, self._uploads)
+        bound = info(self.hello, self._key.public, self._nonce, self._uploads)
         try:
-            return SealedState(self._uploads, seal(part.encode(), self.hello.sealing, info))
+            return self._uploads, seal(content.encode(), self.hello.sealing, bound)
         except BadSeal as error:
             raise LinkError(f"the pool's key is of no use: {error}") from error
 

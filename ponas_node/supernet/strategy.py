@@ -10,14 +10,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from consensus.spaces.nb201 import NB201V1
 from consensus.types import TaskSpec
 from ponas_node.worker import Worker, WorkerDied, WorkerError
 from pool.search import Archive, Strategy, Surrogate
 from pool.work import Work
 
 log = logging.getLogger(__name__)
-SPACES = frozenset({"nb201-v1"})
-"""Search spaces that there is a supernet of."""
 RANKINGS = 8
 """Tasks whose rankings are kept."""
 TIMEOUT_SECONDS = 1800.0
@@ -72,7 +71,7 @@ class SupernetFeed:
 
     def set_work(self, work: Work | None) -> None:
         """What is searched now; may be called as often as one likes. Another task's supernet is dropped."""
-        if work is None or work.spec.space not in SPACES or self._strategy.knows(work.spec):
+        if work is None or work.spec.space != NB201V1.name or self._strategy.knows(work.spec):
             return
         if self._task is not None and not self._task.done():
             if work.spec == self._spec:

@@ -45,38 +45,39 @@ SAMPLES = 1000
 SEED = 20
 BACKLOG = 4096
 MEMBERS = 10_000
+OFFERED = 2_050
+"""Shares a second at the steady load; two for each member where there are few."""
+MODEL_BYTES = 16 << 10
 SECONDS, QUICK_SECONDS = 20.0, 4.0
 
 
 def figures(options: argparse.Namespace) -> dict[str, object]:
     """Figures for leases of one architecture, the default, and of two. `options.quick`: few members, seconds only."""
-    quick = bool(getattr(options, "quick", False))
-    return {f"lease_size_{size}": _figures(size, quick) for size in (1, 2)}
+    return {f"lease_size_{size}": _figures(size, options.quick) for size in (1, 2)}
 
 
 def _figures(lease_size: int, quick: bool) -> dict[str, object]:
     """At a steady load, and at the highest that the pool takes."""
     members, seconds = (500, QUICK_SECONDS) if quick else (MEMBERS, SECONDS)
-    steady, model_bytes = 2_050, 16 << 10
     _more_files()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         with _pool(folder, port, lease_size) as process:
-            rest = lease_size * members / min(steady, members * 2)
-            found = asyncio.run(_load(process.pid, port, members, seconds, rest, model_bytes))
+            rest = lease_size * members / min(OFFERED, members * 2)
+            found = asyncio.run(_load(process.pid, port, members, seconds, rest))
             memory = _peak_memory(process.pid)
         began = time.perf_counter()
         db, pool = _open(folder, lease_size)
         restart = time.perf_counter() - began
         kept = pool.summary().shares
         db.close()
-    if kept < int(str(found["shares_acknowledged"])):
+    if kept < found["shares_acknowledged"]:
         raise RuntimeError(f"{found['shares_acknowledged']} shares were acknowledged, the ledger has {kept}")
     return {
         "members": members,
-        "model_bytes": model_bytes,
+        "model_bytes": MODEL_BYTES,
         **found,
         "pool_peak_memory_mb": round(memory / 1e6, 1),
         "shares_in_ledger": kept,
@@ -84,10 +85,9 @@ def _figures(lease_size: int, quick: bool) -> dict[str, object]:
     }
 
 
-async def _load(pid: int, port: int, members: int, seconds: float, rest: float, model_bytes: int) -> dict[str, object]:
+async def _load(pid: int, port: int, members: int, seconds: float, rest: float) -> dict[str, float]:
     """Connect all members; then a steady load, where they rest `rest` seconds for a lease; then as much as goes."""
-    loop = asyncio.get_running_loop()
-    steady, tally = rest, Tally(rest=rest, model_bytes=model_bytes)
+    loop, tally = asyncio.get_running_loop(), Tally(rest, MODEL_BYTES)
     everyone = []
     began = time.perf_counter()
     for first in range(0, members, 100):
@@ -100,14 +100,13 @@ async def _load(pid: int, port: int, members: int, seconds: float, rest: float, 
     connecting = time.perf_counter() - began
     rng = random.Random(SEED)
     for member in everyone:
-        loop.call_later(rng.random() * tally.rest, member.ask)
-    await asyncio.sleep(2 * tally.rest)
-    found: dict[str, object] = {"connections_per_second": round(members / connecting)}
+        loop.call_later(rng.random() * rest, member.ask)
+    await asyncio.sleep(rest)
+    found: dict[str, float] = {"connections_per_second": round(members / connecting)}
     acknowledged = 0
-    for name, rest in (("steady", steady), ("highest", 0.0)):
-        if rest != tally.rest:
-            tally.rest = rest
-            await asyncio.sleep(steady)
+    for name, resting in (("steady", rest), ("highest", 0.0)):
+        tally.rest = resting
+        await asyncio.sleep(rest)  # until those that rest as before have sent what they have
         acknowledged += tally.accepted
         tally.begin()
         began, busy = time.perf_counter(), _processor_seconds(pid)

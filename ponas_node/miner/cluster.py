@@ -79,7 +79,7 @@ class RayExecutor:
                     running = self._task.remote(*arguments, *keeping.arguments)
                     answer = await self._follow(running, lambda value: keeping.progress(value, on_progress))
                     if answer is not None:
-                        return Trained(tuple(answer["leaves"]), answer["model"], answer["correct"], answer["total"])
+                        return Trained.of(answer)
                     self.lost += 1
         except TimeoutError as error:
             raise TrainingFailed(f"{genotype.hex()}: took over {self._timeout:.0f} s and was stopped") from error

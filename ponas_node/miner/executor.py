@@ -31,6 +31,11 @@ class Trained:
     validation_correct: int
     validation_total: int
 
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> Trained:
+        """What the job answers."""
+        return cls(tuple(answer["leaves"]), answer["model"], answer["correct"], answer["total"])
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -88,7 +88,7 @@ class LocalExecutor:
             raise TrainingFailed(f"{genotype.hex()}: {error}") from error
         finally:
             self._free.put_nowait(worker)
-        return Trained(tuple(answer["leaves"]), answer["model"], answer["correct"], answer["total"])
+        return Trained.of(answer)
 
     async def stop(self) -> None:
         """See `Executor`."""

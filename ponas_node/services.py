@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from chain.chain import Outcome
@@ -181,7 +181,10 @@ class SoloService:
         self.member: PoolMember | None = None
         if node.config.pools:
             first, *others = node.config.pools
-            self.member = PoolMember(first, key, node.config.data / "miner", self.executor, fallbacks=others)
+            self.member = PoolMember(
+                first, key, node.config.data / "miner", self.executor,
+                fallbacks=others, state_seconds=node.config.state_seconds,
+            )  # fmt: skip
         self._strategy = ChosenStrategy(node.config.strategy, node.artifacts.root, node.config.nice)
         self.search = SoloSearch(
             self.executor,
@@ -250,7 +253,7 @@ async def _report(mining: Awaitable[None]) -> None:
         log.error("%s", error)
 
 
-async def _feed(node: Node, set_work: Any) -> None:
+async def _feed(node: Node, set_work: Callable[[Work | None], None]) -> None:
     """Tell the pool what to work on, twice a slot."""
     while True:
         set_work(node.work())

@@ -12,7 +12,7 @@ from pathlib import Path
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.node import add_node_options, node_config, read_genesis, start
 from ponas_node.cli.options import Subparsers, add_command, add_passphrase, add_wallet, unlock
-from ponas_node.miner.executor import MOST_SLOTS
+from ponas_node.miner.executor import MOST_SLOTS, STATE_SECONDS
 
 EXAMPLES = """\
   ponas mine --pool http://203.0.113.5:8645 --wallet my.json
@@ -56,7 +56,7 @@ def register(subparsers: Subparsers) -> None:
     )  # fmt: skip
     add("--address", metavar="HOST:PORT", help="the Ray cluster (default: the one that this machine is a part of)")
     add(
-        "--state-seconds", type=_seconds, default=300.0, metavar="S",
+        "--state-seconds", type=_seconds, default=STATE_SECONDS, metavar="S",
         help="keep the state of a training that lasts longer with the pool every so many seconds, so that another "
         "member, or this one after a restart, can go on from there; 0: never (default: %(default)g)",
     )  # fmt: skip
@@ -76,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.executor == "ray" and arguments.solo:
         raise UserError("--solo trains on this machine: leave --executor ray away, or mine for a pool only.", USAGE)
     genesis = read_genesis(arguments.genesis) if arguments.solo else None
-    key = unlock(arguments)
+    key, seconds = unlock(arguments), arguments.state_seconds or None
     if genesis is not None:
         config = node_config(arguments, "solo", solo=True)
-        config = replace(config, slots=arguments.slots, pools=tuple(arguments.pool))
+        config = replace(config, slots=arguments.slots, pools=tuple(arguments.pool), state_seconds=seconds)
         return start(config, genesis, key, arguments.verbose)
     from ponas_node.miner.command import make_executor, run_member
     from ponas_node.run import configure_logging
@@ -89,7 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
         _log_to(arguments.data)
     configure_logging(arguments.verbose)
     executor = make_executor(arguments.executor, arguments.address or AUTO, arguments.slots, arguments.device)
-    seconds = arguments.state_seconds or None
     return asyncio.run(run_member(arguments.pool, key, arguments.data, executor, screen, seconds))
 
 

@@ -14,10 +14,10 @@ from rich.live import Live
 
 from chain.keys import PrivateKey
 from ponas_node.miner.cluster import RayExecutor
-from ponas_node.miner.executor import Executor, NoExecutor
+from ponas_node.miner.executor import STATE_SECONDS, Executor, NoExecutor
 from ponas_node.miner.folder import DataInUse
 from ponas_node.miner.local import LocalExecutor
-from ponas_node.miner.member import STATE_SECONDS, PoolMember
+from ponas_node.miner.member import PoolMember
 from ponas_node.miner.screen import render
 from ponas_node.miner.state import MinerState
 

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from consensus.types import TaskSpec
 
 TRAIN_SECONDS = 4 * 3600.0
+STATE_SECONDS = 300.0
+"""A training keeps its state with the pool at the end of a segment, at most so often."""
 MOST_SLOTS = 256
 """Trainings at a time of one miner: the protocol numbers its slots with a byte."""
 

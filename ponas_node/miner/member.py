@@ -18,7 +18,7 @@ from ponas_node.miner.answers import Answers
 from ponas_node.miner.choice import PoolChoice
 from ponas_node.miner.courier import Courier
 from ponas_node.miner.delivery import ANSWER_SECONDS, RETRY_SECONDS, Delivery
-from ponas_node.miner.executor import Executor, Trained, TrainingFailed
+from ponas_node.miner.executor import STATE_SECONDS, Executor, Trained, TrainingFailed
 from ponas_node.miner.folder import lock, worker_name
 from ponas_node.miner.link import LinkError, PoolLink, fetch_artifact
 from ponas_node.miner.receipts import Receipts
@@ -46,8 +46,6 @@ from pool.work import Work
 RETURN_SECONDS = 60.0
 """How often a miner that is with another pool looks whether the first one answers again."""
 STANDING_SECONDS = 10.0
-STATE_SECONDS = 300.0
-"""A training keeps its state with the pool at the end of a segment, at most so often."""
 
 
 class PoolMember:

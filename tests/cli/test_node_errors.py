@@ -103,3 +103,13 @@ def test_mining_options_that_do_not_go_together(options, hint, capsys):
 def test_states_are_kept_now_and_then_or_never(seconds, capsys):
     assert main(["mine", "--pool", "http://127.0.0.1:1", "--wallet", "w.json", f"--state-seconds={seconds}"]) == 2
     assert "0, or from 1 to 1000000 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "kept"), [("0", None), ("60", 60.0)])
+def test_a_node_that_mines_for_a_pool_keeps_states_as_it_is_told(genesis, tmp_path, monkeypatch, given, kept):
+    started = []
+    monkeypatch.setattr("ponas_node.cli.mine.unlock", lambda arguments: KEY)
+    monkeypatch.setattr("ponas_node.cli.mine.start", lambda config, *_: started.append(config) or 0)
+    options = ["--solo", "--pool", "http://127.0.0.1:1", "--data", str(tmp_path / "d"), "--state-seconds", given]
+    assert main(["mine", *options, "--genesis", str(genesis)]) == 0
+    assert started[0].state_seconds == kept

@@ -7,6 +7,7 @@ import pytest
 
 from consensus.datasets import digits
 from consensus.exact import Recipe, train
+from consensus.exact.training import finish
 from consensus.spaces import InvalidGenotype, get_space
 from ponas_node.supernet.search import Budget, search
 
@@ -26,15 +27,6 @@ def admitted(shape):
             continue
         found.append(cell)
     return found
-
-
-def ranked(dataset, cells, seed, budget):
-    run = search(dataset, cells, seed, budget)
-    while True:
-        try:
-            next(run)
-        except StopIteration as end:
-            return end.value
 
 
 def ranks(values):
@@ -57,7 +49,7 @@ def test_its_ranking_correlates_with_exact_scores():
         exact[index] = sum(train(graph, data, RECIPE, bytes([s])).validation_correct for s in range(SEEDS)) / SEEDS
     shared = np.zeros(ARCHITECTURES)
     for s in range(SEEDS):
-        losses = {found.cell: found.loss for found in ranked(data, cells, s, Budget(candidates=len(cells)))}
+        losses = {found.cell: found.loss for found in finish(search(data, cells, s, Budget(candidates=len(cells))))}
         shared -= ranks([losses[cell] for cell in picked])
     correlation = float(np.mean(ranks(shared) * ranks(exact)))
     noise = np.random.default_rng(seed)

@@ -106,12 +106,12 @@ def proposals(strategy, archive, count, within=b""):
     return found
 
 
-def test_the_strategy_proposes_the_ranking_then_evolution():
+def test_the_strategy_proposes_the_ranking_then_what_the_surrogate_does():
     rng, strategy = random.Random(2), SupernetStrategy(proposals=6)
     cells = rng.sample(cells_of(SPEC), 12)
     old = cells_of(SPEC)[0]
     archive = Archive(Domain(SPEC), (old,))
-    assert None not in proposals(strategy, archive, 3), "without a ranking it is evolution"
+    assert None not in proposals(strategy, archive, 3), "without a ranking it is the surrogate"
     strategy.learn(SPEC, cells)
     assert strategy.knows(SPEC) and not strategy.knows(make_spec())
     assert proposals(strategy, archive, 7) == [old, *cells[:6]]

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from bench import segments
-from bench.table import TRAINED, TRAINED_MACS, TRAINED_SHAPE, admitted, table_spec
+from bench.table import TRAINED, TRAINED_MACS, TRAINED_SHAPE, table_spec
 from consensus.datasets import BUILTIN, Dataset, Split
 from consensus.exact import Recipe, evaluate, quantise, train
 from consensus.exact.state import State
 from consensus.spaces import InputShape, get_space
+from pool.subspace import Domain
 
 RECIPE = Recipe(steps=96, batch=32, segments=8, learning_rate=640)
 SEED = b"table"
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         names = [f"after_{n + 1}" for n in range(columns)] if options.segments else ["score"]
         path.write_text(",".join(["genotype", *names]) + "\n")
     known = {bytes.fromhex(line.split(",")[0]) for line in path.read_text().splitlines()[1:]}
-    wanted = list(admitted(table_spec(SPACE, TRAINED_SHAPE, TRAINED_MACS)))
+    wanted = list(Domain(table_spec(SPACE, TRAINED_SHAPE, TRAINED_MACS)).admitted())
     if options.segments:
         wanted = random.Random(SEED).sample(wanted, SAMPLE)
     missing = [genotype for genotype in wanted if genotype not in known][: options.most]

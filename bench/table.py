@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,15 +35,6 @@ def table_spec(space: str, shape: tuple[int, int, int, int], max_macs: int) -> T
     )  # fmt: skip
 
 
-def admitted(spec: TaskSpec) -> Iterator[bytes]:
-    """Every architecture that the task admits, in lexicographic order. For small spaces."""
-    domain = Domain(spec)
-    for genes in itertools.product(*(range(size) for size in domain.space.gene_sizes)):
-        genotype = bytes(genes)
-        if domain.space.canonical(genotype) == genotype and domain.cost(genotype) is not None:
-            yield genotype
-
-
 def load(path: Path | None, space: str) -> Table:
     """The table at `path`: a CSV with a header, architecture and score in per cent; None is the trained one.
 
@@ -57,13 +46,13 @@ def load(path: Path | None, space: str) -> Table:
     else:
         spec = table_spec(space, PUBLISHED_SHAPE, 2**63)
     known = read(path, spec.space)
-    scores = {genotype: known[genotype] for genotype in admitted(spec) if genotype in known}
-    missing = sum(genotype not in scores for genotype in admitted(spec))
+    wanted = list(Domain(spec).admitted())
+    missing = sum(genotype not in known for genotype in wanted)
     if missing:
         raise ValueError(
             f"{path} lacks {missing} architectures of the task: finish it with `python -m bench make-table`."
         )
-    return Table(spec, scores)
+    return Table(spec, {genotype: known[genotype] for genotype in wanted})
 
 
 def read(path: Path, space: str) -> dict[bytes, float]:

@@ -56,6 +56,11 @@ class Domain:
         """Parameters and MACs of an architecture that the task admits, None where it does not."""
         return self._cost(genotype)
 
+    def admitted(self) -> Iterator[bytes]:
+        """Every architecture that the task admits, in lexicographic order. For small spaces."""
+        every = (self.space.at(b"", index) for index in range(self.space.distinct_count()))
+        return (genotype for genotype in every if self.cost(genotype) is not None)
+
     def sample(self, prefix: bytes, rng: random.Random) -> bytes:
         """A canonical genotype of the subspace, each equally likely, whether the task admits it or not."""
         return self.space.sample_uniform(prefix, rng)

@@ -26,9 +26,9 @@ import plyvel
 from aiohttp import web
 
 from bench.pool_load import Member, Tally, score_of
+from bench.shares import NETWORK
 from chain.artifact import artifact_id
 from chain.failures import Guard
-from chain.hashing import digest
 from chain.keys import PrivateKey
 from chain.namespace import Namespace
 from consensus.types import TaskSpec, task_id
@@ -40,7 +40,6 @@ from pool.server import PoolServer
 from pool.storage import NamespaceStorage
 from pool.work import Work
 
-NETWORK = digest("bench-network")
 SAMPLES = 1000
 SEED = 20
 BACKLOG = 4096

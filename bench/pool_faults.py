@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.shares import NETWORK, hand_in
 from chain.artifact import artifact_id
 from chain.hashing import digest
 from chain.keys import PrivateKey
@@ -27,12 +28,11 @@ from pool.audit import AuditPolicy
 from pool.errors import NoLease, ShareRefused, StateRefused
 from pool.leases import Lease
 from pool.pool import Pool, PoolSettings
-from pool.records import Checkpoint, Share, sign_checkpoint, sign_share
+from pool.records import Checkpoint, Share, sign_checkpoint
 from pool.search import RandomSearch
 from pool.storage import MemoryStorage
 from pool.work import Work
 
-NETWORK = digest("bench", b"network")
 SAMPLES = 10_000
 STEPS = 1000
 REPORT_SECONDS = 10.0
@@ -201,14 +201,12 @@ class Site:
         self.trained += 1
         lie = member.address if self.rng.random() < member.fabricates else b""
         leaves, model = leaves_of(self.work, genotype, lie), model_of(genotype, lie)
-        correct = score_of(genotype)
         share = Share(
-            NETWORK, 1, self.work.task, member.lease.id, genotype, leaves, correct, len(model), member.key.public
-        )
-        signed = sign_share(share, member.key)
+            NETWORK, 1, self.work.task, member.lease.id, genotype, leaves, score_of(genotype), len(model),
+            member.key.public,
+        )  # fmt: skip
         try:
-            if self.pool.check_share(member.key.public, signed, model, self.now) is None:
-                self.pool.accept_share(signed, correct, self.now)
+            hand_in(self.pool, member.key, share, model, self.now)
         except ShareRefused:
             return
         member.shares += 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import plyvel
 
+from bench.shares import NETWORK, hand_in
 from chain.artifact import artifact_id
 from chain.failures import Guard
 from chain.hashing import digest
@@ -32,13 +33,11 @@ from pool.records import (
     Terms,
     WorkEntry,
     WorkRecord,
-    sign_share,
 )
 from pool.search import RandomSearch
 from pool.storage import MemoryStorage, NamespaceStorage, Writes
 from pool.work import Work
 
-NETWORK = digest("bench", b"network")
 MEMBERS, OUTSIDERS = 16, 48
 TRAININGS = 4  # of every miner in every epoch
 SEATS, SLOTS = 8, 120  # seats of an epoch, and slots that its seats mint in
@@ -95,9 +94,10 @@ def pool_rewards(epochs: list[Epoch], terms: Terms, seed: int) -> list[list[int]
     waiting: list[tuple[int, list[tuple[bytes, tuple[Payout, ...]]]]] = []
     for number, epoch in enumerate(epochs):
         now = number * 600.0
-        pool.set_work(make_work(number, now + 500), now)
+        work = make_work(number, now + 500)
+        pool.set_work(work, now)
         results = {
-            (miner, i): _submit(pool, key, epoch.scores[miner], i, now)
+            (miner, i): _submit(pool, work, key, epoch.scores[miner], i, now)
             for miner, key in enumerate(keys)
             for i in range(TRAININGS)
         }
@@ -124,14 +124,11 @@ def _settle(pool: Pool, number: int, won: list[tuple[bytes, tuple[Payout, ...]]]
         pool.round_void(number)
 
 
-def _submit(pool: Pool, key: PrivateKey, scores: list[int], i: int, now: float) -> bytes:
+def _submit(pool: Pool, work: Work, key: PrivateKey, scores: list[int], i: int, now: float) -> bytes:
     """A member leases, trains and hands in its `i`-th training; answers the genotype."""
     lease = pool.lease(key.address, b"w", now)
     genotype = lease.genotypes[0]
-    share = make_share(pool.work or make_work(0, now), lease.id, genotype, key.public, scores[i])
-    signed = sign_share(share, key)
-    if pool.check_share(key.public, signed, MODEL, now) is None:
-        pool.accept_share(signed, scores[i], now)
+    hand_in(pool, key, make_share(work, lease.id, genotype, key.public, scores[i]), MODEL, now)
     return genotype
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
+from bench.shares import NETWORK, hand_in
 from bench.table import Table
 from chain.artifact import artifact_id
 from chain.hashing import digest
@@ -16,13 +17,12 @@ from consensus.types import task_id
 from pool.audit import AuditPolicy
 from pool.leases import Lease
 from pool.pool import Pool, PoolSettings
-from pool.records import Share, sign_share
+from pool.records import Share
 from pool.search import Archive, Strategy
 from pool.storage import MemoryStorage
 from pool.subspace import Domain
 from pool.work import Candidate, Work
 
-NETWORK = digest("bench", b"network")
 SAMPLES = 100_000
 """Validation samples of the task: scores in per cent are kept to a thousandth."""
 ROUND_SECONDS = 30.0
@@ -150,6 +150,4 @@ def _hand_in(pool: Pool, work: Work, key: PrivateKey, lease: Lease, score: float
     correct = round(score * SAMPLES / 100)
     leaves = (*(digest("leaf", genotype, bytes([place])) for place in range(2)), artifact_id(model))
     share = Share(NETWORK, work.epoch, work.task, lease.id, genotype, leaves, correct, len(model), key.public)
-    signed = sign_share(share, key)
-    if pool.check_share(key.public, signed, model, now) is None:
-        pool.accept_share(signed, correct, now)
+    hand_in(pool, key, share, model, now)

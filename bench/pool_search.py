@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from bench import tpe
 from bench.search_runs import (
@@ -79,6 +80,7 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         **speedups(rounds, members),
         "redundant_work": sum(run.repeated for run in everything) / sum(run.evaluations for run in everything),
         "rounds": by_name(rounds),
+        "standard_error_of_rounds": by_name({key: _standard_error(found) for key, found in runs.items()}),
         "evaluations": by_name({key: fmean(run.evaluations for run in found) for key, found in runs.items()}),
         "gave_up": sum(run.evaluations >= options.most for run in everything),
         "rounds_of_independent_miners": {
@@ -119,6 +121,11 @@ def by_name(values: dict[Key, float]) -> dict[str, dict[str, float]]:
     for (name, count), value in values.items():
         found.setdefault(name, {})[f"N{count}"] = round(value, 2)
     return found
+
+
+def _standard_error(runs: list[Outcome]) -> float:
+    """Of the mean number of rounds; 0 for one search."""
+    return stdev(run.rounds for run in runs) / math.sqrt(len(runs)) if len(runs) > 1 else 0.0
 
 
 def _curve(runs: list[Outcome]) -> list[float]:

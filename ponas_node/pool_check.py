@@ -152,7 +152,7 @@ async def _check_epoch(pool: NodeClient, chain: NodeClient, findings: Findings, 
         _, result = await _result(chain, id)
         claim = _claim(number, result)
         await _check_first(pool, findings, claim)
-        findings.tables.append(table_check(number, id, result, own, findings.account))
+        findings.tables.append(_check_table(claim, id, result, own, findings.account))
         if findings.tables[-1].short:
             last = findings.tables[-1]
             findings.problems.append(
@@ -186,20 +186,20 @@ async def _check_first(pool: NodeClient, findings: Findings, claim: Claim) -> No
         )
 
 
-def table_check(epoch: int, id: str, result: dict[str, Any], own: OwnRound, account: Account) -> TableCheck:
+def _check_table(claim: Claim, id: str, result: dict[str, Any], own: OwnRound, account: Account) -> TableCheck:
     """The member's part of the table of `result`, an answer of a node, against its part of the round."""
     try:
         weights = {line.address: line.weight for line in read_payouts(result)}
         seated = bool(result["seated"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckFailed("the node's answer about a result is malformed") from error
-    finder = account.member if _claim(epoch, result) in account.finds else _STRANGER
+    finder = account.member if claim in account.finds else _STRANGER
     fair = table(own.entry.credits, finder, account.limit, own.entry.terms)
     part, owed = (
         Fraction(lines.get(account.member, 0), sum(lines.values()))
         for lines in (weights, {line.address: line.weight for line in fair})
     )
-    return TableCheck(epoch, id, seated, part, owed)
+    return TableCheck(claim[0], id, seated, part, owed)
 
 
 def read_payouts(result: dict[str, Any]) -> tuple[Payout, ...]:

@@ -29,17 +29,16 @@ class Ledger:
         self._storage = storage
         self.history = History(storage, self.raw)
         head = storage.get(HEAD) or bytes(8) + EMPTY
-        self._size, self.root = int.from_bytes(head[:8], "big"), head[8:]
-        self._edge = self.history.edge(self._size)
+        self._edge, self.root = self.history.edge(int.from_bytes(head[:8], "big")), head[8:]
         if self._edge.root() != self.root:
             raise PoolFault("the root of the pool's ledger is not that of its entries")
 
     def __len__(self) -> int:
-        return self._size
+        return self._edge.size
 
     def append(self, entry: Entry, more: Writes | None = None) -> int:
         """Write an entry, and the changes that belong to it, durably and at once. Answers its number."""
-        number, data = self._size, encode_entry(entry)
+        number, data = len(self), encode_entry(entry)
         edge = self._edge.copy()
         nodes, root = edge.push(data), edge.root()
         subject = subject_of(entry)
@@ -48,9 +47,9 @@ class Ledger:
             (_INDEX + subject + seen.to_bytes(8, "big"), number.to_bytes(8, "big")),
             (_COUNT + subject, (seen + 1).to_bytes(8, "big")),
         ]
-        size = (number + 1).to_bytes(8, "big")
-        self._storage.write([(_key(number), data), *nodes, *index, (HEAD, size + root), *(more or [])])
-        self._size, self.root, self._edge = number + 1, root, edge
+        head = edge.size.to_bytes(8, "big") + root
+        self._storage.write([(_key(number), data), *nodes, *index, (HEAD, head), *(more or [])])
+        self._edge, self.root = edge, root
         return number
 
     def raw(self, number: int) -> bytes:
@@ -69,7 +68,7 @@ class Ledger:
 
     def replay(self, start: int = 0) -> Iterator[tuple[int, Entry]]:
         """Entries from number `start` on. Raises PoolFault where one is missing or damaged."""
-        for number in range(start, self._size):
+        for number in range(start, len(self)):
             yield number, self.entry(number)
 
     def count(self, subject: bytes) -> int:

@@ -206,26 +206,14 @@ def _tuple_reader(item: Any, limit: Size) -> Unpack:
 
 def _record_reader(cls: Any) -> Unpack:
     hints = typing.get_type_hints(cls, include_extras=True)
-    readers = [(_reader(hints[name]), f"{cls.__name__}.{name}") for name in _field_names(cls)]
-    count = len(readers)
+    names = _field_names(cls)
+    readers = [_reader(hints[name]) for name in names]
+    labels = [f"{cls.__name__}.{name}" for name in names]
+    count = len(names)
 
     def read(value: Any, where: str) -> Any:
         if type(value) is not list or len(value) != count:
             raise BadEncoding(f"{where}: expected a list of {count} fields")
-        return cls(*[reader(part, label) for (reader, label), part in zip(readers, value, strict=False)])
+        return cls(*map(operator.call, readers, value, labels))
 
-    if count not in (1, 2):
-        return read
-    (first, first_label), (last, last_label) = readers[0], readers[-1]
-
-    def read_one(value: Any, where: str) -> Any:
-        if type(value) is not list or len(value) != 1:
-            raise BadEncoding(f"{where}: expected a list of 1 fields")
-        return cls(first(value[0], first_label))
-
-    def read_two(value: Any, where: str) -> Any:
-        if type(value) is not list or len(value) != 2:
-            raise BadEncoding(f"{where}: expected a list of 2 fields")
-        return cls(first(value[0], first_label), last(value[1], last_label))
-
-    return read_one if count == 1 else read_two  # the parts of a transfer: unrolled, they take half the time
+    return read

@@ -13,7 +13,6 @@
 | `a` address, ~height u64, ~index u32 | empty: a transaction that names the address |
 | `o` address, ~height u64 | empty: a block that a seat of this owner minted |
 | `i` name | empty: an entry of the rules' index over the state (`Rules.index`), such as the results of a task |
-| `f` key | facts about artifacts |
 | `n` length u8, name, key | a namespace of another component |
 
 Ids are 32 bytes, addresses 20. `~` is the complement, so that iteration gives the newest first.
@@ -43,7 +42,6 @@ TRANSACTION = b"x"
 HISTORY = b"a"
 OWNER = b"o"
 LISTED = b"i"
-FACT = b"f"
 NAMESPACE = b"n"
 
 META_SCHEMA = META + b"schema"

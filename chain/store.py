@@ -99,7 +99,7 @@ class Store:
             raise
         self.state = CachedMap(self, layout.STATE, _STATE_CACHE)
         self.nodes = CachedMap(self, layout.NODE, _NODE_CACHE)
-        self.facts = Namespace(self._db, layout.FACT, self.guard)
+        self.facts = self.namespace(b"facts")
         self.base = int.from_bytes(self.raw_get(layout.META_BASE) or b"", "big")  # height at which the blocks begin
         self._headers: Cache[bytes, Header] = Cache(_HEADER_CACHE)
         self._blocks: Cache[bytes, Block] = Cache(_BLOCK_CACHE)

@@ -62,7 +62,7 @@ class Node:
         self.node_key = load_or_create_key(config.data / "node.key")
         self.store = Store(config.data / "db", self.network)
         self.artifacts = ArtifactStore(config.data / "artifacts")
-        self.oracle = Oracle(self.store.namespace(b"facts"), self.artifacts, self._fetch, config.device)
+        self.oracle = Oracle(self.store.facts, self.artifacts, self._fetch, config.device)
         self.rules = ConsensusRules(genesis, self.oracle)
         self.chain = Chain(self.store, self.rules)
         self.mempool = Mempool(self.rules)

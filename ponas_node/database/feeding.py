@@ -28,7 +28,7 @@ class StoredFacts:
     """The facts that a node has established, read from its database. Serves the rules; establishes nothing."""
 
     def __init__(self, store: Store) -> None:
-        self._facts = store.namespace(b"facts")
+        self._facts = store.facts
 
     def get(self, key: bytes) -> int | None:
         """Answer of a fact, or None where it is not known."""
@@ -45,7 +45,7 @@ class Feeder:
     def __init__(self, store: Store, genesis: Genesis, artifacts: Path, workers: int = 0, device: str = "cpu") -> None:
         self._genesis = genesis
         self._artifacts = ArtifactStore(artifacts)
-        self._oracle = Oracle(store.namespace(b"facts"), self._artifacts, _nowhere, device)
+        self._oracle = Oracle(store.facts, self._artifacts, _nowhere, device)
         self._workers = workers
         self._prepared = False
         self._rounds = (0, 0)  # a height, and how often facts were established for the block after it

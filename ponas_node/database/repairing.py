@@ -165,14 +165,13 @@ def _longest_path(found: Any, genesis: bytes) -> list[bytes]:
 
 
 def _copy_records(found: Any, store: Store) -> None:
-    """Copy facts and the records of other components."""
+    """Copy the records of other components, facts among them."""
     batch: list[tuple[bytes, bytes | None]] = []
-    for prefix in (layout.FACT, layout.NAMESPACE):
-        for pair in _readable(found, prefix):
-            batch.append(pair)
-            if len(batch) == _AT_ONCE:
-                store.write(batch)
-                batch = []
+    for pair in _readable(found, layout.NAMESPACE):
+        batch.append(pair)
+        if len(batch) == _AT_ONCE:
+            store.write(batch)
+            batch = []
     store.write(batch)
 
 

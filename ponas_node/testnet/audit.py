@@ -17,23 +17,12 @@ from consensus.facts import ScoreFact, fact_key
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from consensus.types import EpochRecord, ResultRecord
+from ponas_node.database.feeding import StoredFacts
 from ponas_node.testnet.layout import FULL_NODES, MEMBERS, NODES, POOL, SOLO, Layout
 
 Json = dict[str, Any]
 _MOST_APART = 2  # blocks by which the nodes' tips may differ when they are stopped
 _ENOUGH_EPOCHS = 3  # in fewer, chance alone can leave a miner without a seat
-
-
-class _Facts:
-    """The facts that one node established, read from its database."""
-
-    def __init__(self, store: Store) -> None:
-        self._facts = store.namespace(b"facts")
-
-    def get(self, key: bytes) -> int | None:
-        """Answer of a fact, or None."""
-        value = self._facts.get(key)
-        return None if value is None else int.from_bytes(value, "big", signed=True)
 
 
 class NodeAudit:
@@ -42,7 +31,7 @@ class NodeAudit:
     def __init__(self, layout: Layout, name: str, genesis: Genesis) -> None:
         self.name = name
         self.store = Store(layout.data(name) / "db", genesis.network, create=False)
-        self.facts = _Facts(self.store)
+        self.facts = StoredFacts(self.store)
         self.chain = Chain(self.store, ConsensusRules(genesis, self.facts))
         self.damage = self.chain.verify()
 

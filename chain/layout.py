@@ -66,19 +66,14 @@ def undo_key(height: int) -> bytes:
     return UNDO + height.to_bytes(8, "big")
 
 
-def history_key(address: bytes, height: int, index: int) -> bytes:
-    """Key of an entry of the address index."""
-    return HISTORY + address + complement(height) + (_U32 - index).to_bytes(4, "big")
+def place(height: int, index: int) -> bytes:
+    """Twelve bytes that sort the transactions of an address, the newest first."""
+    return complement(height) + (_U32 - index).to_bytes(4, "big")
 
 
 def parse_history_key(key: bytes) -> tuple[int, int]:
     """Height and index of an entry of the address index."""
     return _U64 - int.from_bytes(key[-12:-4], "big"), _U32 - int.from_bytes(key[-4:], "big")
-
-
-def owner_key(address: bytes, height: int) -> bytes:
-    """Key of an entry of the index of blocks by the owner of the seat that minted them."""
-    return OWNER + address + complement(height)
 
 
 def parse_owner_key(key: bytes) -> int:
@@ -118,12 +113,11 @@ def addresses_of(transaction: Transaction) -> set[bytes]:
 def index_keys(block: Block) -> list[tuple[bytes, bytes]]:
     """Entries of the indexes of transactions, addresses and owners that a canonical block has."""
     height = block.header.height
-    newest_first, position = complement(height), height.to_bytes(8, "big")
     entries: list[tuple[bytes, bytes]] = []
     if height:
-        entries.append((owner_key(address_of(block.header.minter), height), b""))
+        entries.append((OWNER + address_of(block.header.minter) + complement(height), b""))
     for index, transaction in enumerate(block.transactions):
-        entries.append((TRANSACTION + transaction.id, position + index.to_bytes(4, "big")))
-        place = newest_first + (_U32 - index).to_bytes(4, "big")
-        entries += [(HISTORY + address + place, b"") for address in addresses_of(transaction)]
+        entries.append((TRANSACTION + transaction.id, height.to_bytes(8, "big") + index.to_bytes(4, "big")))
+        at = place(height, index)
+        entries += [(HISTORY + address + at, b"") for address in addresses_of(transaction)]
     return entries

@@ -206,7 +206,7 @@ class Store:
 
     def history(self, address: bytes, before: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:
         """Height and index of every transaction that names `address`, newest first; only those before `before`."""
-        start = b"" if before is None else layout.history_key(address, *before)[len(layout.HISTORY + address) :] + b"\0"
+        start = b"" if before is None else layout.place(*before) + b"\0"
         for key, _ in self.raw_iterate(layout.HISTORY + address, start):
             yield layout.parse_history_key(key)
 

@@ -12,7 +12,7 @@ from chain.compare import differences
 from chain.errors import Invalid, Missing
 from chain.export import raw_block
 from chain.failures import StoreError
-from chain.importing import Importer
+from chain.importing import import_blocks
 from chain.store import Store
 from chain.verify import verify_store
 from consensus.genesis import Genesis
@@ -124,7 +124,7 @@ def _execute(
 ) -> bool:
     """Execute every block again on `chain`; returns whether all could be."""
     try:
-        Importer(chain, workers, lambda height: progress(height, report.blocks - 1)).run(blocks)
+        import_blocks(chain, blocks, workers, lambda height: progress(height, report.blocks - 1))
     except Missing as error:
         report.add(f"{len(error.facts)} facts that the block at height {chain.height + 1} needs are missing")
     except Invalid as error:

@@ -94,13 +94,13 @@ class Store:
         try:
             with self.guard.reading():
                 check_meta(self._db, self.path, network)
+            self.base = int.from_bytes(self.raw_get(layout.META_BASE) or b"", "big")  # height at which the blocks begin
         except BaseException:
             self.close()
             raise
         self.state = CachedMap(self, layout.STATE, _STATE_CACHE)
         self.nodes = CachedMap(self, layout.NODE, _NODE_CACHE)
         self.facts = self.namespace(b"facts")
-        self.base = int.from_bytes(self.raw_get(layout.META_BASE) or b"", "big")  # height at which the blocks begin
         self._headers: Cache[bytes, Header] = Cache(_HEADER_CACHE)
         self._blocks: Cache[bytes, Block] = Cache(_BLOCK_CACHE)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from chain import layout
 from chain.errors import BadEncoding
-from chain.failures import corrupt
 from chain.types import Block
 
 if TYPE_CHECKING:
@@ -24,26 +23,32 @@ def rebuild(store: Store) -> int:
     store.write([(layout.META_INDEXES, None)])
     for prefix in layout.INDEX_PREFIXES:
         _write(store, ((key, None) for key, _ in store.raw_iterate(prefix)))
-    count = _write(store, expected_entries(store))
+    count = _write(store, _expected_entries(store))
     store.write([(layout.META_INDEXES, layout.INDEXES.to_bytes(4, "big"))])
     return count
 
 
-def expected_entries(store: Store) -> Iterator[tuple[bytes, bytes]]:
+def _expected_entries(store: Store) -> Iterator[tuple[bytes, bytes]]:
     """Every entry that the indexes should have, in no order; raises StoreError where a block cannot be read."""
     for key, block_id in store.raw_iterate(layout.HEIGHT):
         raw = store.raw_get(layout.BLOCK + block_id)
         height = int.from_bytes(key[1:], "big")
         if raw is None:
-            raise corrupt(store.path, f"the block at height {height} is missing")
+            raise store.damaged(f"the block at height {height} is missing")
         try:
             yield from layout.index_keys(Block.decode(raw, len(raw)))
         except BadEncoding as error:
-            raise corrupt(store.path, f"the block at height {height} cannot be read ({error})") from error
-    if store.index is not None:
-        for key, value in store.raw_iterate(layout.STATE + store.index.prefix):
-            for name in store.index.names(key[1:], value):
-                yield layout.LISTED + name, b""
+            raise store.damaged(f"the block at height {height} cannot be read ({error})") from error
+    for name in expected_names(store):
+        yield layout.LISTED + name, b""
+
+
+def expected_names(store: Store) -> Iterator[bytes]:
+    """Every name that the rules' index should list, by what the state holds."""
+    index = store.index
+    if index is not None:
+        for key, value in store.raw_iterate(layout.STATE + index.prefix):
+            yield from index.names(key[1:], value)
 
 
 def _write(store: Store, entries: Iterable[tuple[bytes, bytes | None]]) -> int:

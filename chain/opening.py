@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from chain import layout
 from chain.errors import BadEncoding
-from chain.failures import corrupt
 from chain.store import Store
 from chain.tree import tree_root
 from chain.types import Block, Header
@@ -21,19 +20,19 @@ def check_tip(store: Store, tip_id: bytes) -> Header:
     expected = store.base
     for key, _ in store.raw_iterate(layout.HEIGHT, store.base.to_bytes(8, "big")):
         if key != layout.height_key(expected):
-            raise corrupt(store.path, f"there is no block at height {expected}, though there are higher ones")
+            raise store.damaged(f"there is no block at height {expected}, though there are higher ones")
         expected += 1
     if expected != tip.height + 1:
-        raise corrupt(store.path, f"the tip has height {tip.height}, the highest block {expected - 1}")
+        raise store.damaged(f"the tip has height {tip.height}, the highest block {expected - 1}")
     header = tip
     while True:
         if store.id_at(header.height) != header.id:
-            raise corrupt(store.path, f"the block at height {header.height} is not the one that the next one follows")
+            raise store.damaged(f"the block at height {header.height} is not the one that the next one follows")
         if header.height <= max(store.base, tip.height - _LINKS):
             break
         header = _header(store, header.parent, f"the block before {header.id.hex()[:16]}")
     if tree_root(store.nodes) != tip.state_root:
-        raise corrupt(store.path, f"the state is not the one after the tip at height {tip.height}")
+        raise store.damaged(f"the state is not the one after the tip at height {tip.height}")
     _check_block(store, tip)
     return tip
 
@@ -42,11 +41,11 @@ def _header(store: Store, block_id: bytes, what: str) -> Header:
     try:
         header = store.header(block_id)
     except BadEncoding as error:
-        raise corrupt(store.path, f"the header of {what} cannot be read ({error})") from error
+        raise store.damaged(f"the header of {what} cannot be read ({error})") from error
     if header is None:
-        raise corrupt(store.path, f"the header of {what} is missing")
+        raise store.damaged(f"the header of {what} is missing")
     if header.id != block_id:
-        raise corrupt(store.path, f"the header of {what} is another one")
+        raise store.damaged(f"the header of {what} is another one")
     return header
 
 
@@ -54,6 +53,6 @@ def _check_block(store: Store, tip: Header) -> None:
     try:
         block: Block | None = store.block(tip.id)
     except BadEncoding as error:
-        raise corrupt(store.path, f"the tip's block cannot be read ({error})") from error
+        raise store.damaged(f"the tip's block cannot be read ({error})") from error
     if block is None or block.id != tip.id:
-        raise corrupt(store.path, "the tip's block is missing")
+        raise store.damaged("the tip's block is missing")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chain import layout
 from chain.errors import BadEncoding
 from chain.hashing import EMPTY
+from chain.indexing import expected_names
 from chain.state import EmptyState, Overlay
 from chain.store import Store
 from chain.tree import update
@@ -94,15 +95,13 @@ def _check_count(store: Store, blocks: int, indexed: int) -> Iterator[str]:
 
 def _check_listed(store: Store) -> Iterator[str]:
     """Compare the rules' index with what the state says it should be."""
-    index = store.index
-    if index is None:
+    if store.index is None:
         return
     found = {key[1:] for key, _ in store.raw_iterate(layout.LISTED)}
-    for key, value in store.raw_iterate(layout.STATE + index.prefix):
-        for name in index.names(key[1:], value):
-            if name not in found:
-                yield f"the index lacks {name.hex()}"
-            found.discard(name)
+    for name in expected_names(store):
+        if name not in found:
+            yield f"the index lacks {name.hex()}"
+        found.discard(name)
     for name in found:
         yield f"the index lists {name.hex()}, which the state does not"
 

@@ -30,10 +30,10 @@ def parse_hash(text: str) -> bytes:
     return bytes.fromhex(lower)
 
 
-def path_address(request: web.Request) -> bytes:
+def path_address(request: web.Request, name: str = "address") -> bytes:
     """An address in the path."""
     try:
-        return parse_address(request.match_info["address"])
+        return parse_address(request.match_info[name])
     except BadAddress as error:
         raise ApiError(400, "bad_address", sentence(str(error))) from error
 

@@ -12,6 +12,7 @@ from chain.hashing import digest
 from chain.keys import PrivateKey
 from chain.store import Store
 from chain.types import MAX_OUTPUTS, Block, Kind, Output, Transaction, TransferBody, sign_transaction
+from consensus.facts import NoFacts
 from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.rules import ConsensusRules
 from consensus.types import TaskSpec
@@ -27,14 +28,6 @@ _TASK = TaskSpec(
 )  # fmt: skip
 T = TypeVar("T")
 _CREATED_PER_BLOCK = 128  # transfers of 256 outputs
-
-
-class NoFacts:
-    """The bench has no results to judge."""
-
-    def get(self, key: bytes) -> int | None:
-        """Nothing is known."""
-        return None
 
 
 class World:

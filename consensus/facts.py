@@ -68,3 +68,11 @@ class Facts(Protocol):
     def get(self, key: bytes) -> int | None:
         """The answer to the fact of `key`, or None where it is not known."""
         ...
+
+
+class NoFacts:
+    """For a chain that judges no results, or executes no blocks."""
+
+    def get(self, key: bytes) -> int | None:
+        """Nothing is known."""
+        return None

@@ -45,11 +45,11 @@ def _genesis(arguments: argparse.Namespace) -> Genesis:
     return read_genesis(arguments.genesis)
 
 
-def _open(arguments: argparse.Namespace, create: bool = False) -> tuple[Genesis, Store]:
+def _open(arguments: argparse.Namespace) -> tuple[Genesis, Store]:
     from chain.store import Store
 
     genesis = _genesis(arguments)
-    return genesis, Store(arguments.data / "db", genesis.network, create=create)
+    return genesis, Store(arguments.data / "db", genesis.network, create=False)
 
 
 def _chain(genesis: Genesis, store: Store) -> Any:
@@ -147,12 +147,12 @@ def export(arguments: argparse.Namespace) -> Answer:
 def import_blocks(arguments: argparse.Namespace) -> Answer:
     """`ponas db import`"""
     from chain.export import ChainFile
+    from chain.store import Store
     from ponas_node.database.feeding import Feeder
 
     genesis = _genesis(arguments)
     file = ChainFile(arguments.file.expanduser(), genesis.network)
-    genesis, store = _open(arguments, create=True)
-    with store:
+    with Store(arguments.data / "db", genesis.network) as store:
         feeder = Feeder(store, genesis, arguments.data / "artifacts", arguments.workers)
         feeder.feed(file.missing_from(store), _Progress("height"))
         tip = feeder.chain.tip
@@ -187,6 +187,8 @@ def snapshot(arguments: argparse.Namespace) -> Answer:
 def restore(arguments: argparse.Namespace) -> Answer:
     """`ponas db restore`"""
     from chain.snapshot import restore_snapshot
+    from chain.store import Store
+    from consensus.facts import NoFacts
     from consensus.rules import ConsensusRules
 
     genesis = _genesis(arguments)
@@ -195,9 +197,9 @@ def restore(arguments: argparse.Namespace) -> Answer:
     if target.exists():
         raise UserError(f"There is a database in {target} already: move it away, or choose another --data.")
     arguments.data.mkdir(parents=True, exist_ok=True)
-    rules = ConsensusRules(genesis, _NoFacts())
+    rules = ConsensusRules(genesis, NoFacts())
     block = restore_snapshot(arguments.file.expanduser(), rules, trusted, target, _Progress("entries"))
-    with _open(arguments)[1] as store:
+    with Store(target, genesis.network, create=False) as store:
         chain = _chain(genesis, store)
         return {
             "height": chain.height,
@@ -205,11 +207,3 @@ def restore(arguments: argparse.Namespace) -> Answer:
             "state_root": block.header.state_root.hex(),
             "note": f"The node goes on from height {chain.height}. {_RESTORED}",
         }
-
-
-class _NoFacts:
-    """A restored state needs none: its blocks are not executed."""
-
-    def get(self, key: bytes) -> int | None:
-        """Nothing is known."""
-        return None

@@ -7,14 +7,10 @@ from pathlib import Path
 from chain import accounts
 from chain.chain import Chain
 from chain.store import Store
+from consensus.facts import NoFacts
 from consensus.rules import ConsensusRules
 from ponas_node.testnet.audit import audit
 from ponas_node.testnet.layout import FULL_NODES, MEMBERS, prepare
-
-
-class NoFacts:
-    def get(self, key: bytes) -> None:
-        return None
 
 
 def test_an_idle_or_damaged_network_fails(tmp_path: Path) -> None:

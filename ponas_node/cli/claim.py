@@ -32,12 +32,6 @@ class Claim:
     dataset: bytes
 
 
-def result_id(text: str) -> str | None:
-    """The id of a result that `text` is, or None where it has not the form of one."""
-    id = text.strip().lower()
-    return id if len(id) == 64 and set(id) <= set("0123456789abcdef") else None
-
-
 async def fetch_claim(url: str, id: str) -> Claim:
     """Ask the node for the result, its task and its dataset. Raises ClientError, UserError."""
     from ponas_node.client import NodeClient

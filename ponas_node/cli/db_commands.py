@@ -192,7 +192,7 @@ def restore(arguments: argparse.Namespace) -> Answer:
     from consensus.rules import ConsensusRules
 
     genesis = _genesis(arguments)
-    trusted = options.block_id(arguments.block, "--block")
+    trusted = options.parse_id(arguments.block, "--block")
     target = arguments.data / "db"
     if target.exists():
         raise UserError(f"There is a database in {target} already: move it away, or choose another --data.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ponas_node.cli import options
-from ponas_node.cli.claim import complete_answer, fetch_result, result_id
+from ponas_node.cli.claim import complete_answer, fetch_result
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.output import print_facts
 from ponas_node.cli.taskfile import MOST_DATASET
@@ -46,7 +46,7 @@ def register(subparsers: options.Subparsers) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     out = options.out_path(arguments)
-    id = result_id(arguments.result)
+    id = options.find_id(arguments.result)
     if id is not None:
         spec, genotype, model, dataset = asyncio.run(_fetch(arguments.node, id))
     else:

@@ -55,16 +55,18 @@ def out_path(arguments: argparse.Namespace) -> Path:
     return path
 
 
-def block_id(text: str, what: str) -> bytes:
-    """The 32 bytes of an id written as 64 hexadecimal digits. Raises UserError; `what` names where it was given."""
-    lower = text.strip().lower()
-    wrong = UserError(f"{what} must be an id of 64 hexadecimal digits, not {text[:80]!r}.", USAGE)
-    if len(lower) != 64 or not lower.isalnum():
-        raise wrong
-    try:
-        return bytes.fromhex(lower)
-    except ValueError as error:
-        raise wrong from error
+def find_id(text: str) -> str | None:
+    """The id that `text` is, 64 hexadecimal digits, or None where it has not the form of one."""
+    id = text.strip().lower()
+    return id if len(id) == 64 and set(id) <= set("0123456789abcdef") else None
+
+
+def parse_id(text: str, what: str) -> bytes:
+    """The 32 bytes of an id. Raises UserError where `text` is none; `what` names where it was given."""
+    id = find_id(text)
+    if id is None:
+        raise UserError(f"{what} must be an id of 64 hexadecimal digits, not {text[:80]!r}.", USAGE)
+    return bytes.fromhex(id)
 
 
 def add_wallet(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ponas_node.cli import options
-from ponas_node.cli.claim import complete_answer, fetch_result, result_id
+from ponas_node.cli.claim import complete_answer, fetch_result
 from ponas_node.cli.errors import FAILURE, USAGE, UserError
 from ponas_node.cli.output import print_facts
 from ponas_node.cli.taskfile import load_task
@@ -76,7 +76,7 @@ def _of_result(url: str, text: str) -> tuple[TaskSpec, str]:
     """Task and genotype of a result, from a node. Raises ClientError, UserError."""
     from ponas_node.client import NodeClient
 
-    id = result_id(text)
+    id = options.find_id(text)
     if id is None:
         raise UserError(f"{text!r} is not the id of a result, which has 64 hexadecimal digits.", USAGE)
 

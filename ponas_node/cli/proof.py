@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Get a proof, check it, say what it shows."""
     if (arguments.file is None) != (arguments.kind is not None and arguments.name is not None):
         raise UserError("Say what to prove (KIND and NAME), or give --file FILE with a proof.", USAGE)
-    trusted = None if arguments.block is None else options.block_id(arguments.block, "--block")
+    trusted = None if arguments.block is None else options.parse_id(arguments.block, "--block")
     out = None if arguments.out is None else options.out_path(arguments)
     answer = _read(arguments.file) if arguments.file is not None else _ask(arguments)
     kind, name, claim, header = _check(answer, trusted)
@@ -79,7 +79,7 @@ def _ask(arguments: argparse.Namespace) -> Answer:
     if arguments.kind == "account":
         parse_address(name)
     else:
-        options.block_id(name, "NAME")
+        options.parse_id(name, "NAME")
 
     async def ask() -> Answer:
         async with NodeClient(arguments.node) as client:
@@ -105,7 +105,7 @@ def _check(answer: Answer, trusted: bytes | None) -> tuple[str, str, Answer, Any
     kind, name, text = answer.get("kind"), answer.get("name"), answer.get("proof")
     if kind not in KINDS or not isinstance(name, str) or not isinstance(text, str):
         raise UserError("This is no proof: it lacks kind, name or proof.")
-    subject = parse_address(name) if kind == "account" else options.block_id(name, "The proof's name")
+    subject = parse_address(name) if kind == "account" else options.parse_id(name, "The proof's name")
     try:
         proof = StateProof.decode(bytes.fromhex(text), MAX_PROOF)
         state = proven(proof, proof.header.id if trusted is None else trusted)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ponas_node.cli import options
-from ponas_node.cli.claim import Claim, fetch_claim, network_and_data, read_claim, result_id
+from ponas_node.cli.claim import Claim, fetch_claim, network_and_data, read_claim
 from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.output import print_rows
 from ponas_node.cli.states import read_state
@@ -54,7 +54,7 @@ def register(subparsers: options.Subparsers) -> None:
 def _replay(arguments: argparse.Namespace) -> int:
     name, states = arguments.result.strip(), arguments.states
     segment = None if arguments.segment == "all" else _number(arguments.segment)
-    id = result_id(name)
+    id = options.find_id(name)
     if id is not None:
         claim = asyncio.run(fetch_claim(arguments.node, id))
     elif states is None and Path(name).is_dir():

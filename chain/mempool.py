@@ -17,7 +17,7 @@ from chain.room import MempoolLimits, check_raise, is_full
 from chain.rules import BlockContext, Rules
 from chain.state import Overlay, StateView
 from chain.types import Kind, Transaction
-from chain.waiting import PROTOCOL_KINDS, Entry, Standing, Waiting
+from chain.waiting import Entry, Standing, Waiting
 
 __all__ = ["Mempool", "MempoolLimits", "Standing"]
 
@@ -70,10 +70,6 @@ class Mempool:
         """Ready ones: the protocol's, then by fee per byte. The pool must not change while they are taken."""
         return self._waiting.best_first()
 
-    def candidates(self) -> list[Transaction]:
-        """All of `best_first`."""
-        return list(self.best_first())
-
     def wanted(self) -> set[object]:
         """Facts that pooled transactions wait for."""
         return {fact for entry in self._waiting.entries() for fact in entry.missing}
@@ -104,14 +100,14 @@ class Mempool:
         else:
             sender = accounts.account(scratch, entry.address)
             self._check_place(entry, sender)
-            is_next = entry.nonce == sender.nonce
-            crowded = self._check_room(entry, is_next)
-            transaction.check_signature(self.rules.network)
-            if is_next:
-                apply_transaction(self.rules, scratch, context, transaction, len(self) + 1)
+            if entry.nonce == sender.nonce:
                 entry.standing = Standing.READY
+            crowded = self._check_room(entry)
+            transaction.check_signature(self.rules.network)
+            if entry.standing is Standing.READY:
+                apply_transaction(self.rules, scratch, context, transaction, len(self) + 1)
             self._insert(entry)
-            if is_next:
+            if entry.standing is Standing.READY:
                 self._settle(entry, scratch, context)
             if not crowded:
                 return
@@ -192,7 +188,7 @@ class Mempool:
                 self._settle(entry, scratch, context)
             return
         queue = self._waiting.queue(entry.address)
-        later = [other for nonce in sorted(queue) if (other := queue[nonce]).nonce >= entry.nonce]
+        later = [queue[nonce] for nonce in sorted(queue) if nonce >= entry.nonce]
         applied = [other for other in later if other.standing is Standing.READY]
         trial = Overlay(scratch)
         if not all(undo_transfer(trial, other.transaction) for other in reversed(applied)):
@@ -209,15 +205,13 @@ class Mempool:
             if other.transaction.id in self and other.standing is not Standing.READY:
                 self._remove(other)
 
-    def _check_room(self, entry: Entry, is_next: bool) -> bool:
+    def _check_room(self, entry: Entry) -> bool:
         """Whether something must go for `entry`; raises Ignore where it is not worth it."""
-        is_protocol = is_next and entry.transaction.kind in PROTOCOL_KINDS
-        if not is_full(self._waiting, self.limits, 1, entry.size, is_protocol=is_protocol):
+        if not is_full(self._waiting, self.limits, 1, entry.size, is_protocol=entry.is_protocol):
             return False
         if self._floor is None:
             self._floor = min((other.rank for other in self._waiting.entries()), default=(0, 0))
-        rank = (2 if is_protocol else 1, entry.rate) if is_next else (0, 0)
-        if rank <= self._floor:
+        if entry.rank <= self._floor:
             raise Ignore("the pool is full and the fee per byte is not above the lowest there", "pool_full")
         return True
 

@@ -9,7 +9,7 @@ from enum import Enum
 
 from chain.types import Kind, Transaction
 
-PROTOCOL_KINDS = frozenset({Kind.BEACON, Kind.REVEAL, Kind.CHALLENGE})
+_PROTOCOL_KINDS = frozenset({Kind.BEACON, Kind.REVEAL, Kind.CHALLENGE})
 _RATE_SCALE = 1 << 20
 _SPARE_HEADS = 1024
 
@@ -48,14 +48,14 @@ class Entry:
     @property
     def is_protocol(self) -> bool:
         """Whether it has a right to the reserved room: only what is ready is known to be more than a claim."""
-        return self.standing is Standing.READY and self.transaction.kind in PROTOCOL_KINDS
+        return self.standing is Standing.READY and self.transaction.kind in _PROTOCOL_KINDS
 
     @property
     def rank(self) -> tuple[int, int]:
         """What eviction goes by, the lowest first: only what is ready is sure to pay its fee."""
         if self.standing is not Standing.READY:
             return 0, 0
-        return (2 if self.transaction.kind in PROTOCOL_KINDS else 1), self.rate
+        return (2 if self.is_protocol else 1), self.rate
 
 
 _Head = tuple[Key, Entry]

@@ -70,14 +70,14 @@ def test_order_by_fee_rate_and_nonce(node):
     cheap, dear, middle = pay(ALICE, 0, 300), pay(BOB, 0, 900), pay(CAROL, 0, 600)
     follow = pay(ALICE, 1, 5000)
     node.add(cheap, dear, middle, follow)
-    assert node.pool.candidates() == [dear, middle, cheap, follow]
+    assert list(node.pool.best_first()) == [dear, middle, cheap, follow]
     assert len(node.pool) == 4 and node.pool.size == sum(len(t.raw) for t in (cheap, dear, middle, follow))
 
 
 def test_protocol_transactions_go_first(node):
     dear, before, unveil = pay(BOB, 0, 9000), pay(CAROL, 0, 300), reveal(CAROL, 1)
     node.add(dear, before, unveil, slot=2)
-    assert node.pool.candidates() == [before, unveil, dear]
+    assert list(node.pool.best_first()) == [before, unveil, dear]
 
 
 def test_refusals(node):
@@ -101,10 +101,10 @@ def test_refusals(node):
 def test_a_gap_is_filled(node):
     later, last, first = pay(ALICE, 1), pay(ALICE, 2), pay(ALICE, 0)
     node.add(later, last)
-    assert node.pool.candidates() == [] and node.pool.standing(later.id) is Standing.PARKED
+    assert list(node.pool.best_first()) == [] and node.pool.standing(later.id) is Standing.PARKED
     assert node.pool.next_nonce(node.chain.state, ALICE.address) == 0
     node.add(first)
-    assert node.pool.candidates() == [first, later, last]
+    assert list(node.pool.best_first()) == [first, later, last]
     assert node.pool.next_nonce(node.chain.state, ALICE.address) == 3
 
 
@@ -123,13 +123,13 @@ def test_missing_facts(node):
     assert transaction.id not in node.pool
     node.chain.rules.known.update(caught.value.facts)
     node.add(transaction, pay(ALICE, 1))
-    assert len(node.pool.candidates()) == 2
+    assert len(list(node.pool.best_first())) == 2
     node.chain.rules.known.clear()
     node.take(mint(node.chain, 1))
-    assert node.pool.candidates() == [] and node.pool.wanted() == {transaction.body} and len(node.pool) == 2
+    assert list(node.pool.best_first()) == [] and node.pool.wanted() == {transaction.body} and len(node.pool) == 2
     node.chain.rules.known.add(transaction.body)
     node.take(mint(node.chain, 2))
-    assert len(node.pool.candidates()) == 2 and node.pool.wanted() == set()
+    assert len(list(node.pool.best_first())) == 2 and node.pool.wanted() == set()
 
 
 def test_a_phase_that_ends_drops_its_transactions(node):
@@ -149,7 +149,7 @@ def test_what_waits_for_a_lost_predecessor_expires(node):
     node.take(mint(node.chain, slot + 1))
     assert len(node.pool) == 0
     node.add(pay(ALICE, 0), pay(ALICE, 1))
-    assert len(node.pool.candidates()) == 2
+    assert len(list(node.pool.best_first())) == 2
 
 
 def test_included_ones_leave_and_a_reorg_brings_them_back(node, builder):
@@ -160,7 +160,7 @@ def test_included_ones_leave_and_a_reorg_brings_them_back(node, builder):
     other = builder.mint(builder.genesis, 2, [two])
     node.take(other)
     node.take(builder.mint(other.header, 3, []))
-    assert node.pool.candidates() == [one, three]
+    assert list(node.pool.best_first()) == [one, three]
     assert node.chain.tip.height == 2
 
 
@@ -177,7 +177,7 @@ def test_a_full_pool_drops_the_lowest_rate(chain):
     node.add(pay(keys[17], 0, 5000))
     assert len(node.pool) <= 16 and keys[17].address in {t.address for t in node.pool.transactions()}
     assert keys[0].address not in {t.address for t in node.pool.transactions()}
-    assert node.pool.candidates()[0].fee == 5000
+    assert next(node.pool.best_first()).fee == 5000
 
 
 def test_limit_per_sender(chain):
@@ -191,7 +191,7 @@ def test_size_limit(chain):
     node.add(*(pay(ALICE, i) for i in range(5)))
     assert node.pool.size <= 1000
     node.add(pay(BOB, 0, 5000))
-    assert node.pool.size <= 1000 and node.pool.candidates()[0].fee == 5000
+    assert node.pool.size <= 1000 and next(node.pool.best_first()).fee == 5000
 
 
 def test_a_replacement_pays_more(node):
@@ -201,7 +201,7 @@ def test_a_replacement_pays_more(node):
     assert node.refused(pay(ALICE, 0, 440 + size - 2)) == "nonce_taken"
     better = pay(ALICE, 0, 440 + size + 2)
     node.add(better)
-    assert first.id not in node.pool and node.pool.candidates()[1 if better.fee < 600 else 0] == better
+    assert first.id not in node.pool and list(node.pool.best_first())[1 if better.fee < 600 else 0] == better
     assert len(node.pool) == 2 and node.pool.ready == 2
 
 
@@ -218,9 +218,9 @@ def test_what_follows_a_replacement_is_judged_again(node):
     node.add(pay(ALICE, 0), second, third)
     replacement = pay(ALICE, 0, 2000, amount=START // 2)
     node.add(replacement)
-    assert node.pool.candidates() == [replacement, second] and len(node.pool) == 2
+    assert list(node.pool.best_first()) == [replacement, second] and len(node.pool) == 2
     node.add(pay(ALICE, 2))
-    node.take(mint(node.chain, 1, *node.pool.candidates()))
+    node.take(mint(node.chain, 1, *list(node.pool.best_first())))
     assert len(node.pool) == 0
 
 
@@ -229,7 +229,7 @@ def test_money_that_others_spend_already_is_not_replaced(node):
     first, spends = pay(ALICE, 0, amount=5000, target=poor.address), pay(poor, 0, 300, amount=4000)
     node.add(first, spends)
     assert node.refused(pay(ALICE, 0, 2000)) == "nonce_taken"
-    assert node.pool.candidates() == [first, spends]
+    assert list(node.pool.best_first()) == [first, spends]
     node.add(pay(ALICE, 1))
     assert node.pool.next_nonce(node.chain.state, ALICE.address) == 2
 
@@ -244,7 +244,7 @@ def test_a_parked_one_is_replaced(node):
     node.add(pay(ALICE, 1), later)
     assert len(node.pool) == 1 and node.pool.standing(later.id) is Standing.PARKED
     node.add(pay(ALICE, 0))
-    assert node.pool.candidates()[1] == later
+    assert list(node.pool.best_first())[1] == later
 
 
 def test_what_is_too_old_leaves_with_what_follows(chain):
@@ -256,7 +256,7 @@ def test_what_is_too_old_leaves_with_what_follows(chain):
         node.take(mint(chain, slot))
         assert len(node.pool) == 4
     node.take(mint(chain, 4))
-    assert [t.address for t in node.pool.candidates()] == [CAROL.address]
+    assert [t.address for t in node.pool.best_first()] == [CAROL.address]
     node.add(pay(ALICE, 0))
     assert node.pool.ready == 2
 
@@ -271,7 +271,7 @@ def test_a_reorg_gives_what_it_brings_back_its_time_anew(chain, builder):
         block = builder.mint(header, slot, [])
         header = block.header
         node.take(block)
-    assert node.pool.candidates() == [one]
+    assert list(node.pool.best_first()) == [one]
 
 
 def test_room_is_kept_for_protocol_transactions(chain):
@@ -292,7 +292,7 @@ def test_a_block_is_chosen_within_its_time(node):
     node.add(*(pay(ALICE, i) for i in range(9)))
     deadline = Deadline(lambda: float(next(ticks)), 4.0)
     _, chosen = node.chain.draft(1, SEATS[1], bytes(32), node.pool.best_first(), deadline)
-    assert chosen[1:] == tuple(node.pool.candidates()[:4])
+    assert chosen[1:] == tuple(list(node.pool.best_first())[:4])
 
 
 def test_every_refusal_of_what_does_not_fit_now_is_mild(node):
@@ -318,8 +318,8 @@ def test_whatever_is_offered_fits_into_the_next_block(tmp_path_factory, plan):
                 node.add(pay(USERS[user], nonce, fee, START // 3, USERS[target].address))
             if block:
                 parent = node.chain.tip
-                node.take(builder.mint(parent, parent.slot + 1, node.pool.candidates()[: fee % 4]))
-            offered = node.pool.candidates()
+                node.take(builder.mint(parent, parent.slot + 1, list(node.pool.best_first())[: fee % 4]))
+            offered = list(node.pool.best_first())
             state = node.chain.state
             nonces = {key.address: accounts.account(state, key.address).nonce for key in USERS}
             for transaction in offered:

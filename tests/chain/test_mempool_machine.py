@@ -155,7 +155,7 @@ class PoolMachine(RuleBasedStateMachine):
             after, dead = plain.judge(self.chain.state, context)
             assert transaction.id not in dead
             if not plain.is_full(after):
-                assert after == {t.id for t in self.pool.candidates()}
+                assert after == {t.id for t in self.pool.best_first()}
                 assert len(self.pool) == len(plain.held) - len(dead)
         elif refusal == "pool_full":
             plain.held.append(transaction)
@@ -178,7 +178,7 @@ class PoolMachine(RuleBasedStateMachine):
             at = self.plain.held.index(old)
             self.plain.held[at] = transaction
             after, _ = self.plain.judge(self.chain.state, self.context())
-            here = {t.id for t in self.pool.candidates()}
+            here = {t.id for t in self.pool.best_first()}
             assert transaction.id in here or transaction.id not in after
             assert ready - {t.id for t in followers} <= here, "the transactions of others stay as they were"
         elif (
@@ -249,7 +249,7 @@ class PoolMachine(RuleBasedStateMachine):
         ready, is_full = self.plain.on_tip(outcome, self.chain.state, context)
         self.pool.on_tip(outcome, self.chain.state, context)
         if not is_full:
-            assert ready == {t.id for t in self.pool.candidates()}
+            assert ready == {t.id for t in self.pool.best_first()}
             assert self.plain.held == self.pool.transactions()
         self.adopt()
 
@@ -261,7 +261,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert len({(t.address, t.nonce) for t in held}) == len(held) == len(pool)
         assert pool.size == sum(len(t.raw) for t in held)
         ready = {t.id for t in held if pool.standing(t.id) is Standing.READY}
-        assert pool.candidates() == self.plain.order(ready) and pool.ready == len(ready)
+        assert list(pool.best_first()) == self.plain.order(ready) and pool.ready == len(ready)
         ordinary = [t for t in held if t.kind != Kind.REVEAL or t.id not in ready]
         assert len(held) <= LIMITS.count and pool.size <= LIMITS.size
         assert len(ordinary) <= ORDINARY_COUNT and sum(len(t.raw) for t in ordinary) <= ORDINARY_SIZE
@@ -274,7 +274,7 @@ class PoolMachine(RuleBasedStateMachine):
         context = self.pool._context
         if context is None or context != self.context() or self.pool._scratch is None:
             return  # after an eviction the pool judges anew only when the next transaction comes
-        offered = self.pool.candidates()
+        offered = list(self.pool.best_first())
         _, included = self.chain.draft(context.slot, context.seat, bytes(32), offered * len(offered))
         assert {t.id for t in included[1:]} == {t.id for t in offered}
 

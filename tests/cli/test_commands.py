@@ -98,7 +98,7 @@ def test_balance(run, node, funded):
 def test_send(run, node, funded):
     out = run("wallet", "send", TO, "0.02", "--wallet", funded, "--node", node.url, "--yes")
     out = run("wallet", "send", TO, "0.03", "--fee", "0.001", "--wallet", funded, "--node", node.url, "--yes")
-    waiting = node.view.mempool.candidates()
+    waiting = list(node.view.mempool.best_first())
     assert len(waiting) == 2 and waiting[1].id.hex() in out and waiting[1].fee == 100_000
     node.world.mint(*waiting)
     assert accounts.account(node.view.chain.state, bytes(range(20))).balance == 5_000_000
@@ -221,7 +221,7 @@ def write_task(**changes: object) -> Path:
 def test_publish(run, node, funded):
     path = write_task()
     out = run("publish", path, "--wallet", funded, "--node", node.url, "--yes")
-    [transaction] = node.view.mempool.candidates()
+    [transaction] = node.view.mempool.best_first()
     node.world.mint(transaction)
     funded_ids = records.ids(node.view.chain.state, records.FUNDED)
     assert funded_ids[-1].hex() in out and len(funded_ids) == 2

@@ -26,7 +26,7 @@ class Rig:
         self.slot = slot
         chain = self.node.chain
         seat = self.node.rules.leader(chain.state, chain.tip, slot)
-        header, carried = chain.draft(slot, seat, key(1).public, self.node.mempool.candidates())
+        header, carried = chain.draft(slot, seat, key(1).public, self.node.mempool.best_first())
         await self.node.submit_block(Block(header.signed(key(1), self.node.network), carried))
 
     async def close(self, task: asyncio.Task[None]) -> None:

@@ -22,7 +22,7 @@ from ponas_node.api.parameters import (
     path_hash,
     query_number,
 )
-from ponas_node.api.render import block_json, header_json, transaction_json, transaction_summary
+from ponas_node.api.render import block_json, block_summary, history_entry, transaction_json, transaction_summary
 from ponas_node.api.submit import SUBMISSIONS
 from ponas_node.api.view import NodeView, view_of
 from ponas_node.units import format_amount
@@ -40,7 +40,7 @@ async def blocks(request: web.Request) -> web.Response:
     for height in range(first, max(-1, first - page_size(request)), -1):
         block = chain.block_at(height)
         if block is not None:
-            found.append({**header_json(block.header), "transaction_count": len(block.transactions)})
+            found.append(block_summary(block))
     following = found[-1]["height"] if found and found[-1]["height"] > 0 else None
     return web.json_response({"blocks": found, "next_before": following})
 
@@ -123,9 +123,7 @@ async def account(request: web.Request) -> web.Response:
         "next_nonce": view.mempool.next_nonce(view.chain.state, address),
         "height": view.chain.height,
         "pending": [transaction_summary(waiting) for waiting in pending[:LARGEST_PAGE]],
-        "transactions": [
-            {**transaction_summary(found), "height": height, "index": index} for found, height, index in history
-        ],
+        "transactions": [history_entry(*entry) for entry in history],
     })  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from chain.keys import address_text
 from consensus import records
 from ponas_node.api.errors import not_found
 from ponas_node.api.parameters import page_size, parse_hash, path_address, path_hash, query_number
-from ponas_node.api.render import header_json, result_summary, transaction_summary
+from ponas_node.api.render import block_summary, history_entry, result_summary
 from ponas_node.api.view import view_of
 
 _HASH_BYTES = 32
@@ -28,10 +28,7 @@ async def transactions(request: web.Request) -> web.Response:
     last = found[-1] if len(found) == size else None
     return web.json_response({
         "address": address_text(address),
-        "transactions": [
-            {**transaction_summary(transaction), "height": height, "index": index}
-            for transaction, height, index in found
-        ],
+        "transactions": [history_entry(*entry) for entry in found],
         "next": None if last is None else {"before": last[1], "index": last[2]},
     })  # fmt: skip
 
@@ -46,7 +43,7 @@ async def minted(request: web.Request) -> web.Response:
     blocks = [block for height in heights if (block := chain.block_at(height)) is not None]
     return web.json_response({
         "address": address_text(address),
-        "blocks": [{**header_json(block.header), "transaction_count": len(block.transactions)} for block in blocks],
+        "blocks": [block_summary(block) for block in blocks],
         "next_before": heights[-1] if len(heights) == size else None,
     })  # fmt: skip
 

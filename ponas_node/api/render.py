@@ -60,6 +60,16 @@ def block_json(block: Block, confirmed: bool) -> Json:
     }
 
 
+def block_summary(block: Block) -> Json:
+    """A block's header and how many transactions it has, for lists."""
+    return {**header_json(block.header), "transaction_count": len(block.transactions)}
+
+
+def history_entry(transaction: Transaction, height: int, index: int) -> Json:
+    """A transaction in the history of an address, with its place in the chain."""
+    return {**transaction_summary(transaction), "height": height, "index": index}
+
+
 def transaction_summary(transaction: Transaction) -> Json:
     """What a list of transactions shows of each."""
     signed = transaction.kind != Kind.COINBASE

@@ -6,13 +6,14 @@ Best is the chain with more blocks; of equal length, the one seen first. A branc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
 from chain.deadline import Deadline
-from chain.errors import BadBlock, Invalid, Missing, Reject, TooDeep, UnknownParent
+from chain.errors import BadBlock, Invalid, Reject, TooDeep, UnknownParent
 from chain.failures import other_network
 from chain.hashing import EMPTY
 from chain.ledger import apply_block, check_stateless, draft_block
@@ -108,10 +109,7 @@ class Chain:
         if header.height <= self.tip.height:
             self._side.add(block)
             return Outcome(Status.SIDE)
-        try:
-            return self._switch(fork, branch)
-        except BrokenTree as error:
-            raise self.store.damaged(f"the state tree has a hole ({error})") from error
+        return self._switch(fork, branch)
 
     def extend(self, blocks: Sequence[Block]) -> None:
         """Append blocks that follow the tip one after another, in one synced write.
@@ -141,8 +139,6 @@ class Chain:
                 for block in blocks:
                     self._connect([block])
             raise
-        except BrokenTree as error:
-            raise self.store.damaged(f"the state tree has a hole ({error})") from error
 
     def _branch(self, block: Block) -> tuple[list[Block], Header]:
         """Blocks from the fork to `block`, oldest first, and the header on the best chain that they fork from."""
@@ -155,20 +151,9 @@ class Chain:
     def _switch(self, fork: Header, branch: list[Block]) -> Outcome:
         """Undo the best chain back to `fork`, apply `branch`, write both together."""
         state, nodes = Overlay(self.store.state), Overlay(self.store.nodes)
-        disconnected = self._undo_to(fork, state, nodes)
-        connected: list[tuple[Block, Changes]] = []
-        parent = fork
-        for block in branch:
-            try:
-                undo = self._execute(parent, state, nodes, block)
-            except Missing:
-                raise
-            except Invalid as error:
-                if isinstance(error, Reject):
-                    self._condemn(block, branch[-1])
-                raise
-            connected.append((block, undo))
-            parent = block.header
+        with self._intact_tree():
+            disconnected = self._undo_to(fork, state, nodes)
+            connected = self._execute_all(fork, state, nodes, branch)
         prune_below = self._prune_below(fork, branch)
         change = TipChange(tuple(disconnected), tuple(connected), state.changes, nodes.changes, prune_below)
         self.store.commit(change)
@@ -181,6 +166,21 @@ class Chain:
             self._side.prune(self.tip.slot - self.rules.parameters.max_rollback)
         status = Status.REORG if disconnected else Status.EXTENDED
         return Outcome(status, tuple(branch), tuple(disconnected))
+
+    def _execute_all(
+        self, parent: Header, state: Overlay, nodes: Overlay, branch: Sequence[Block]
+    ) -> list[tuple[Block, Changes]]:
+        """Apply `branch` to the overlays; return its blocks with their undo records."""
+        connected: list[tuple[Block, Changes]] = []
+        for block in branch:
+            try:
+                undo = self._execute(parent, state, nodes, block)
+            except Reject:
+                self._condemn(block, branch[-1])
+                raise
+            connected.append((block, undo))
+            parent = block.header
+        return connected
 
     def _undo_to(self, fork: Header, state: Overlay, nodes: Overlay) -> list[Block]:
         """Write the state after `fork` to the overlays; return the blocks undone, newest first."""
@@ -332,14 +332,20 @@ class Chain:
 
     def prove(self, keys: Iterable[bytes]) -> StateProof:
         """What the state after the tip holds at each of `keys`, with the proof under the tip's header."""
-        try:
+        with self._intact_tree():
             return prove_state(self.tip, self.store.state, self.store.nodes, keys)
-        except BrokenTree as error:
-            raise self.store.damaged(f"the state tree has a hole ({error})") from error
 
     def verify(self) -> list[str]:
         """Check the whole database against itself; returns what is wrong, nothing where all is well."""
         return verify_store(self.store)
+
+    @contextmanager
+    def _intact_tree(self) -> Iterator[None]:
+        """Around what reads the state tree."""
+        try:
+            yield
+        except BrokenTree as error:
+            raise self.store.damaged(f"the state tree has a hole ({error})") from error
 
     def _transaction_at(self, height: int, index: int) -> tuple[Transaction, int, int]:
         block = self._canonical_block(self._canonical_id(height))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from chain import layout
@@ -12,8 +12,6 @@ from chain.types import Block
 if TYPE_CHECKING:
     from chain.store import Store
 
-_AT_ONCE = 8192  # entries of one write
-
 
 def rebuild(store: Store) -> int:
     """Remove every entry of the indexes and write them anew; returns how many there are now.
@@ -22,8 +20,8 @@ def rebuild(store: Store) -> int:
     """
     store.write([(layout.META_INDEXES, None)])
     for prefix in layout.INDEX_PREFIXES:
-        _write(store, ((key, None) for key, _ in store.raw_iterate(prefix)))
-    count = _write(store, _expected_entries(store))
+        store.write_in_parts((key, None) for key, _ in store.raw_iterate(prefix))
+    count = store.write_in_parts(_expected_entries(store))
     store.write([(layout.META_INDEXES, layout.INDEXES.to_bytes(4, "big"))])
     return count
 
@@ -49,16 +47,3 @@ def expected_names(store: Store) -> Iterator[bytes]:
     if index is not None:
         for key, value in store.raw_iterate(layout.STATE + index.prefix):
             yield from index.names(key[1:], value)
-
-
-def _write(store: Store, entries: Iterable[tuple[bytes, bytes | None]]) -> int:
-    count = 0
-    batch: list[tuple[bytes, bytes | None]] = []
-    for entry in entries:
-        batch.append(entry)
-        count += 1
-        if len(batch) == _AT_ONCE:
-            store.write(batch)
-            batch = []
-    store.write(batch)
-    return count

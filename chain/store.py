@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ _STATE_CACHE = 1 << 17
 _NODE_CACHE = 1 << 17
 _HEADER_CACHE = 4096
 _BLOCK_CACHE = 32
+_AT_ONCE = 4096  # entries of one write of many
 
 Changes = Mapping[bytes, bytes | None]
 
@@ -146,6 +148,15 @@ class Store:
         """Write whole keys of the layout in one synced batch, past the caches: for what is no change of tip."""
         with self.guard.writing(), self._db.write_batch(transaction=True, sync=self._durable) as batch:
             put_all(batch, b"", entries)
+
+    def write_in_parts(self, entries: Iterable[tuple[bytes, bytes | None]]) -> int:
+        """Write any number of entries, some thousands to a batch; returns how many there were."""
+        count = 0
+        rest = iter(entries)
+        while part := list(islice(rest, _AT_ONCE)):
+            self.write(part)
+            count += len(part)
+        return count
 
     def compact(self) -> None:
         """Let LevelDB rewrite its files without what was deleted or overwritten."""

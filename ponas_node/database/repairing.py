@@ -26,8 +26,6 @@ from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.database.feeding import Feeder, Stopped, StoredFacts
 
-_AT_ONCE = 4096  # records that are copied in one write
-
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
@@ -116,7 +114,7 @@ def _rebuild(
     found = plyvel.DB(str(source), create_if_missing=False)
     try:
         with Store(target, genesis.network) as store:
-            _copy_records(found, store)
+            store.write_in_parts(_readable(found, layout.NAMESPACE))  # of other components, the facts among them
             feeder = Feeder(store, genesis, artifacts)
             blocks = _longest_path(found, feeder.chain.genesis.id)
             if not blocks:
@@ -162,17 +160,6 @@ def _longest_path(found: Any, genesis: bytes) -> list[bytes]:
         path.append(last)
         last = parents[last]
     return path[::-1]
-
-
-def _copy_records(found: Any, store: Store) -> None:
-    """Copy the records of other components, facts among them."""
-    batch: list[tuple[bytes, bytes | None]] = []
-    for pair in _readable(found, layout.NAMESPACE):
-        batch.append(pair)
-        if len(batch) == _AT_ONCE:
-            store.write(batch)
-            batch = []
-    store.write(batch)
 
 
 def _readable(found: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -64,7 +64,7 @@ def test_a_rebuild_that_was_cut_short_is_done_again(tmp_path, monkeypatch):
                 raise Killed
             super().write(entries)
 
-    monkeypatch.setattr("chain.indexing._AT_ONCE", 3)
+    monkeypatch.setattr("chain.store._AT_ONCE", 3)
     for most in range(1, 40):
         to_layout_1(tmp_path / "db")
         with Dying(tmp_path / "db", NETWORK) as store:

@@ -337,7 +337,7 @@ class Chain:
 
     def verify(self) -> list[str]:
         """Check the whole database against itself; returns what is wrong, nothing where all is well."""
-        return verify_store(self.store)
+        return list(verify_store(self.store))
 
     @contextmanager
     def _intact_tree(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from chain import layout
 from chain.errors import BadEncoding
@@ -16,14 +17,9 @@ from chain.types import Block, transactions_root
 _MOST = 100  # findings after which the check stops
 
 
-def verify_store(store: Store) -> list[str]:
+def verify_store(store: Store) -> Iterator[str]:
     """What is wrong with the database, one sentence each, at most 100; nothing where all is well."""
-    findings: list[str] = []
-    for finding in _findings(store):
-        findings.append(finding)
-        if len(findings) >= _MOST:
-            break
-    return findings
+    return islice(_findings(store), _MOST)
 
 
 def _findings(store: Store) -> Iterator[str]:

@@ -70,7 +70,7 @@ def verify(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if not whole:
-        _collect(report, iter(verify_store(store)))
+        _collect(report, verify_store(store))
     _read_all(store, report)
     return report
 

@@ -177,5 +177,5 @@ def test_verify_finds_damage(tmp_path, prefix, damage):
             db.put(key[:-1] + bytes([key[-1] ^ 0x80]), value)
     with Store(tmp_path / "db", NETWORK) as store:
         store.use_index(TestRules().index)
-        findings = verify_store(store)
+        findings = list(verify_store(store))
         assert findings and all(isinstance(finding, str) for finding in findings)

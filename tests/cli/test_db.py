@@ -127,6 +127,21 @@ def test_verify_names_the_damage(db, world, prefix, named, damage):
         assert key[1:].hex()[-16:] in text or prefix not in (layout.NODE, layout.TRANSACTION), text
 
 
+def test_verify_tells_all_that_it_found_before_a_file_that_cannot_be_read(db, world, monkeypatch):
+    with plyvel.DB(str(world.path)) as raw:
+        raw.delete(layout.BLOCK + raw.get(layout.height_key(30)))
+    iterate = Store.raw_iterate
+
+    def failing(store, prefix, start=b""):
+        if prefix == layout.NODE:
+            raise store.damaged("a checksum does not fit")
+        return iterate(store, prefix, start)
+
+    monkeypatch.setattr(Store, "raw_iterate", failing)
+    text = "\n".join(db("verify", code=1)["findings"])
+    assert "the block at height 30 is missing" in text and "a checksum does not fit" in text
+
+
 def test_facts_are_established_again_by_import_and_verify(db, tmp_path, monkeypatch):
     monkeypatch.setattr("chain.importing._BATCH_BLOCKS", 4)  # blocks are read ahead of the one that lacks facts
     world = World(tmp_path / "node" / "db")

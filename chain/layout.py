@@ -116,8 +116,10 @@ def index_keys(block: Block) -> list[tuple[bytes, bytes]]:
     entries: list[tuple[bytes, bytes]] = []
     if height:
         entries.append((OWNER + address_of(block.header.minter) + complement(height), b""))
+    oldest_first, newest_first = height.to_bytes(8, "big"), complement(height)
     for index, transaction in enumerate(block.transactions):
-        entries.append((TRANSACTION + transaction.id, height.to_bytes(8, "big") + index.to_bytes(4, "big")))
-        at = place(height, index)
-        entries += [(HISTORY + address + at, b"") for address in addresses_of(transaction)]
+        entries.append((TRANSACTION + transaction.id, oldest_first + index.to_bytes(4, "big")))
+        at = newest_first + (_U32 - index).to_bytes(4, "big")
+        for address in addresses_of(transaction):
+            entries.append((HISTORY + address + at, b""))
     return entries

@@ -1,51 +1,52 @@
-"""Compact sparse Merkle tree over the state. Source: protocol L11.
+"""Radix tree over the state, with a hash for every node. Source: protocol L11.
 
-A key's place is SHA-256(key), read from the first bit down. A leaf sits at the highest place where it is alone, so the
-root depends on the content only, never on the order in which it came to be. Nodes are stored by their place, so an
-update overwrites them and leaves nothing behind. A stored node is 65 bytes: a leaf is 0, place, hash of the value; an
-inner node is 1, hash of the left child, hash of the right child.
+A key's place is SHA-256(key); its path are the 64 hexadecimal digits of the place, the first one at the root. An inner
+node has a slot for each digit: nothing, the hash of another inner node, or a leaf. A leaf is place and SHA-256 of the
+value; it sits in the highest slot that it has for itself. So the root depends on the content only, never on the order
+in which it came to be, and there is an inner node wherever two leaves share a path, and at the root.
+
+An inner node is encoded as 4 bytes of kinds, two bits a slot from the lowest on (0 nothing, 1 inner, 3 leaf), and what
+its slots hold, in their order: 32 bytes for each bit that is set. It is stored by its path in ASCII, so an update
+overwrites nodes and leaves nothing behind. Its hash is digest("ponas/state-node", encoding).
 """
 
 from __future__ import annotations
 
 import hashlib
-import operator
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from chain.encoding import Hash, Record, Size
+from chain.encoding import Record, Size
 from chain.hashing import EMPTY, tag_bytes
 
-_BITS = 256
-_LEAF = 0
-_INNER = 1
-_LEAF_BYTE = b"\0"
-_INNER_BYTE = b"\1"
-_DEPTHS = tuple(depth.to_bytes(2, "big") for depth in range(_BITS + 1))
-_LENGTH = (32).to_bytes(8, "big")
-_LEAF_TAG = tag_bytes("ponas/state-leaf") + _LENGTH
-_INNER_TAG = tag_bytes("ponas/state-node") + _LENGTH
-
-
-class NodeStore(Protocol):
-    """Where nodes are kept, by place."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """Node at `key`, or None."""
-        ...
-
-    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Set the nodes of `changes`; None removes one."""
-        ...
+_DIGITS = 64
+_HASH = 32  # bytes of a hash or place, so of what an inner node's slot holds
+_LEAF = 64  # bytes of a leaf
+_KINDS = 4  # bytes at the head of a node
+_MOST = _KINDS + 16 * _LEAF
+_VOID = bytes(_KINDS)
+_KIND = {0: 0, _HASH: 1, _LEAF: 3}  # by the size of what a slot holds
+_LONE_LEAF = frozenset(3 << 2 * digit for digit in range(16))  # kinds of nodes that hold one leaf and nothing else
+_SHIFT = {ord(f"{digit:x}"): 2 * digit for digit in range(16)}  # of a slot's bits, by the digit in ASCII
+_AFTER = b"g"  # sorts after every digit
+_TAGS = tuple(tag_bytes("ponas/state-node") + (_KINDS + 32 * units).to_bytes(8, "big") for units in range(33))
 
 
 class NodeReader(Protocol):
-    """Read access to nodes, by place."""
+    """Read access to nodes, by path."""
 
     def get(self, key: bytes) -> bytes | None:
         """Node at `key`, or None."""
+        ...
+
+
+class NodeStore(NodeReader, Protocol):
+    """Where nodes are kept, by path."""
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set the nodes of `changes`; None removes one."""
         ...
 
 
@@ -53,247 +54,159 @@ class BrokenTree(Exception):
     """A node that another node refers to is not there: the store is damaged."""
 
 
-def node_key(depth: int, prefix: int) -> bytes:
-    """Storage key of the place reached by the `depth` bits of `prefix`."""
-    return _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
-
-
-def _leaf_hash(node: bytes) -> bytes:
-    """digest("ponas/state-leaf", place, value hash), written out because it is hot."""
-    return hashlib.sha256(_LEAF_TAG + node[1:33] + _LENGTH + node[33:]).digest()
-
-
-def _inner_hash(left: bytes, right: bytes) -> bytes:
-    """digest("ponas/state-node", left, right), written out because it is hot."""
-    return hashlib.sha256(_INNER_TAG + left + _LENGTH + right).digest()
-
-
 def tree_root(nodes: NodeReader) -> bytes:
     """Root of the tree in `nodes`."""
-    node = nodes.get(node_key(0, 0))
-    if node is None:
-        return EMPTY
-    return _leaf_hash(node) if node[0] == _LEAF else _inner_hash(node[1:33], node[33:])
+    node = nodes.get(b"")
+    return EMPTY if node is None else _hash(node)
 
 
 def update(nodes: NodeStore, changes: Mapping[bytes, bytes | None]) -> bytes:
-    """Apply `changes` (None removes a key) and return the new root. Visits every touched node once."""
+    """Apply `changes` (None removes a key) and return the new root. Reads every touched node once."""
     if not changes:
         return tree_root(nodes)
-    items: list[tuple[bytes, bytes | None]] = []
     sha256 = hashlib.sha256
+    entries: list[bytes] = []
     for key, value in changes.items():
         place = sha256(key).digest()
-        items.append((place, None if value is None else _LEAF_BYTE + place + sha256(value).digest()))
-    items.sort(key=_place)
-    batch = _Update(nodes, items)
-    root, leaf = batch.run(0, 0, 0, len(items), None)
-    if leaf is not None:
-        batch.written[node_key(0, 0)] = leaf
+        entries.append(place if value is None else place + sha256(value).digest())
+    entries.sort()
+    batch = _Update(nodes, entries)
+    root = batch.inner(b"", 0, len(entries), nodes.get(b"") or _VOID)
     nodes.write(batch.written)
-    return root
-
-
-_place = operator.itemgetter(0)
-
-# What a place holds after an update: its hash, and the leaf where it is one. A leaf is not stored yet: the parent puts
-# it here, or takes it further up where it is alone.
-_Result = tuple[bytes, bytes | None]
-
-_VOID: _Result = (EMPTY, None)
+    return root or EMPTY
 
 
 class _Update:
-    """One batch of changes, sorted by place, on its way down the tree."""
+    """One batch of changes on its way down the tree. `entries` in order: leaves to set, places of leaves to remove."""
 
-    __slots__ = ("get", "leaves", "places", "written")
+    __slots__ = ("entries", "get", "paths", "written")
 
-    def __init__(self, nodes: NodeStore, items: list[tuple[bytes, bytes | None]]) -> None:
-        self.get = nodes.get  # what is written is not read again: a place is visited once
+    def __init__(self, nodes: NodeReader, entries: Sequence[bytes]) -> None:
+        self.get = nodes.get  # what is written is not read again: a node is visited once
         self.written: dict[bytes, bytes | None] = {}
-        self.places = [int.from_bytes(place, "big") for place, _ in items]
-        self.leaves = [leaf for _, leaf in items]
+        self.entries = entries
+        self.paths = [_path(entry) for entry in entries]
 
-    def run(self, depth: int, prefix: int, low: int, high: int, old: bytes | None) -> _Result:
-        """Apply the changes from `low` to `high` to the place at `prefix`.
-
-        `old` is the hash that the parent has for it; None at the root.
-        """
-        if high - low == 1:
-            return self._follow(depth, prefix, low, old)
-        key = _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
-        node = self.get(key) if old != EMPTY else None
-        if node is None and old is not None and old != EMPTY:
-            raise BrokenTree(f"no node at depth {depth}")
-        if node is not None and node[0] == _INNER:
-            middle = bisect_left(self.places, (prefix << 1 | 1) << (_BITS - 1 - depth), low, high)
-            left = self.run(depth + 1, prefix << 1, low, middle, node[1:33]) if low < middle else None
-            right = self.run(depth + 1, prefix << 1 | 1, middle, high, node[33:]) if middle < high else None
-            if left is None or right is None or left[0] == EMPTY or right[0] == EMPTY:
-                return self._join(key, node, depth, prefix, left, right)
-            return self._store(key, depth, prefix, left, right)
-        places, leaves = list[int](), list[bytes]()
-        for at in range(low, high):
-            leaf = self.leaves[at]
-            if leaf is not None:
-                places.append(self.places[at])
-                leaves.append(leaf)
-        if node is not None:
-            place = int.from_bytes(node[1:33], "big")
-            at = bisect_left(self.places, place, low, high)
-            if at == high or self.places[at] != place:
-                at = bisect_left(places, place)
-                places.insert(at, place)
-                leaves.insert(at, node)
-            if not leaves:
-                self.written[key] = None
-        return self._build(places, leaves, depth, prefix, 0, len(leaves))
-
-    def _follow(self, depth: int, prefix: int, at: int, old: bytes | None) -> _Result:
-        """What `run` does, for a single change: down its path, and up again."""
-        place, leaf = self.places[at], self.leaves[at]
-        get, written, sha256 = self.get, self.written, hashlib.sha256
-        path: list[tuple[bytes, bytes, bytes]] = []  # key, node, and the hash of the child that is not on the way
-        key = _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
-        while (node := get(key) if old != EMPTY else None) is not None and node[0] == _INNER:
-            depth += 1
-            prefix = place >> (_BITS - depth)
-            old, other = (node[33:], node[1:33]) if prefix & 1 else (node[1:33], node[33:])
-            path.append((key, node, other))
-            key = _DEPTHS[depth] + prefix.to_bytes((depth + 7) >> 3, "big")
-        if node is None and old is not None and old != EMPTY:
-            raise BrokenTree(f"no node at depth {depth}")
-        result, lone = self._replace(depth, prefix, key, node, place, leaf)
-        while path:
-            below, right = key, prefix & 1
-            key, node, other = path.pop()
-            depth -= 1
-            prefix >>= 1
-            if result == EMPTY or other == EMPTY:
-                done = (result, lone)
-                result, lone = self._join(key, node, depth, prefix, *((None, done) if right else (done, None)))
-                continue
-            if lone is not None:
-                written[below] = lone
-                lone = None
-            if right:
-                written[key] = _INNER_BYTE + other + result
-                result = sha256(_INNER_TAG + other + _LENGTH + result).digest()
+    def inner(self, path: bytes, low: int, high: int, node: bytes) -> bytes:
+        """Apply the entries from `low` to `high` to the inner node at `path`; returns what its slot then holds."""
+        paths, depth = self.paths, len(path)
+        while low < high:
+            branch = paths[low][: depth + 1]
+            end = high if high - low == 1 else bisect_left(paths, branch + _AFTER, low, high)
+            kinds = int.from_bytes(node[:_KINDS], "big")
+            shift = _SHIFT[branch[depth]]
+            start = _KINDS + 32 * (kinds & (1 << shift) - 1).bit_count()
+            stop = start + 32 * (kinds >> shift & 3).bit_count()
+            old = node[start:stop]
+            new = self._slot(branch, low, end, old)
+            if len(new) == len(old):
+                node = node[:start] + new + node[stop:]
             else:
-                written[key] = _INNER_BYTE + result + other
-                result = sha256(_INNER_TAG + result + _LENGTH + other).digest()
-        return result, lone
+                kinds += _KIND[len(new)] - _KIND[len(old)] << shift
+                node = kinds.to_bytes(_KINDS, "big") + node[_KINDS:start] + new + node[stop:]
+            low = end
+        if node == _VOID:
+            self.written[path] = None
+            return b""
+        if path and len(node) == _KINDS + _LEAF and int.from_bytes(node[:_KINDS], "big") in _LONE_LEAF:
+            self.written[path] = None
+            return node[_KINDS:]
+        self.written[path] = node
+        return _hash(node)
 
-    def _replace(
-        self, depth: int, prefix: int, key: bytes, node: bytes | None, place: int, leaf: bytes | None
-    ) -> _Result:
-        """Apply a single change to a place that holds the leaf `node`, or nothing."""
-        if node is not None and (other := int.from_bytes(node[1:33], "big")) != place:
-            if leaf is None:
-                return _leaf_hash(node), node
-            ordered = [(place, leaf), (other, node)] if place < other else [(other, node), (place, leaf)]
-            places, leaves = [at for at, _ in ordered], [found for _, found in ordered]
-            return self._build(places, leaves, depth, prefix, 0, 2)
-        if leaf is not None:
-            return _leaf_hash(leaf), leaf
-        if node is not None:
-            self.written[key] = None
-        return _VOID
-
-    def _build(self, places: list[int], leaves: list[bytes], depth: int, prefix: int, low: int, high: int) -> _Result:
-        """Put leaves[low:high] where nothing is stored."""
-        if high - low == 0:
-            return _VOID
+    def _slot(self, path: bytes, low: int, high: int, held: bytes) -> bytes:
+        """Apply entries to a slot that held `held`, with `path` up to it; returns what it then holds."""
+        if len(held) == _HASH:
+            node = self.get(path)
+            if node is None:
+                raise BrokenTree(f"no node at depth {len(path)}")
+            return self.inner(path, low, high, node)
         if high - low == 1:
-            return _leaf_hash(leaves[low]), leaves[low]
-        middle = bisect_left(places, (prefix << 1 | 1) << (_BITS - 1 - depth), low, high)
-        left = self._build(places, leaves, depth + 1, prefix << 1, low, middle)
-        right = self._build(places, leaves, depth + 1, prefix << 1 | 1, middle, high)
-        return self._store(node_key(depth, prefix), depth, prefix, left, right)
+            entry = self.entries[low]
+            if not held or held[:_HASH] == entry[:_HASH]:
+                return entry if len(entry) == _LEAF else b""
+            if len(entry) == _HASH:
+                return held
+        leaves = {held[:_HASH]: held} if held else {}
+        for entry in self.entries[low:high]:
+            if len(entry) == _LEAF:
+                leaves[entry[:_HASH]] = entry
+            else:
+                leaves.pop(entry, None)
+        return self._build(path, sorted(leaves.values()))
 
-    def _join(
-        self, key: bytes, node: bytes, depth: int, prefix: int, left: _Result | None, right: _Result | None
-    ) -> _Result:
-        """The inner node `node` after its children changed; None stands for a child that no change reached."""
-        old_left, old_right = node[1:33], node[33:]
-        new_left, new_right = left or (old_left, None), right or (old_right, None)
-        if new_left[0] == EMPTY and new_right[0] == EMPTY:
-            self.written[key] = None
-            return _VOID
-        # A child that just became empty may leave a leaf alone beside it; a child that was empty before has an
-        # inner node beside it, unless that one changed and is known already.
-        if right is None and new_left[0] == EMPTY != old_left:
-            new_right = (old_right, self._leaf_at(depth + 1, prefix << 1 | 1))
-        elif left is None and new_right[0] == EMPTY != old_right:
-            new_left = (old_left, self._leaf_at(depth + 1, prefix << 1))
-        if new_left[0] == EMPTY and new_right[1] is not None:
-            self.written[node_key(depth + 1, prefix << 1 | 1)] = None
-            self.written[key] = None
-            return new_right
-        if new_right[0] == EMPTY and new_left[1] is not None:
-            self.written[node_key(depth + 1, prefix << 1)] = None
-            self.written[key] = None
-            return new_left
-        return self._store(key, depth, prefix, new_left, new_right)
+    def _build(self, path: bytes, leaves: Sequence[bytes]) -> bytes:
+        """Put `leaves`, in order, into a slot where nothing is stored; returns what it then holds."""
+        if len(leaves) < 2:
+            return leaves[0] if leaves else b""
+        slots: dict[int, list[bytes]] = {}
+        for leaf in leaves:
+            slots.setdefault(_path(leaf)[len(path)], []).append(leaf)
+        kinds, held = 0, [b""]
+        for digit, below in slots.items():
+            held.append(self._build(path + bytes([digit]), below))
+            kinds |= _KIND[len(held[-1])] << _SHIFT[digit]
+        held[0] = kinds.to_bytes(_KINDS, "big")
+        node = self.written[path] = b"".join(held)
+        return _hash(node)
 
-    def _store(self, key: bytes, depth: int, prefix: int, left: _Result, right: _Result) -> _Result:
-        """Store the inner node of two children and the children that are leaves."""
-        if left[1] is not None:
-            self.written[node_key(depth + 1, prefix << 1)] = left[1]
-        if right[1] is not None:
-            self.written[node_key(depth + 1, prefix << 1 | 1)] = right[1]
-        left_hash, right_hash = left[0], right[0]
-        self.written[key] = _INNER_BYTE + left_hash + right_hash
-        return hashlib.sha256(_INNER_TAG + left_hash + _LENGTH + right_hash).digest(), None
 
-    def _leaf_at(self, depth: int, prefix: int) -> bytes | None:
-        node = self.get(node_key(depth, prefix))
-        if node is None:
-            raise BrokenTree(f"no node at depth {depth}")
-        return node if node[0] == _LEAF else None
+def _path(entry: bytes) -> bytes:
+    """The digits of a place, or of a leaf's place, in ASCII."""
+    return entry[:_HASH].hex().encode()
+
+
+def _hash(node: bytes) -> bytes:
+    """digest("ponas/state-node", node), written out because it is hot."""
+    return hashlib.sha256(_TAGS[len(node) >> 5] + node).digest()
+
+
+def _held(node: bytes, digit: int) -> bytes | None:
+    """What the slot of `digit`, in ASCII, holds; None where `node` is no encoding of a node."""
+    kinds = int.from_bytes(node[:_KINDS], "big")
+    if len(node) != _KINDS + 32 * kinds.bit_count():
+        return None
+    shift = _SHIFT[digit]
+    start = _KINDS + 32 * (kinds & (1 << shift) - 1).bit_count()
+    return node[start : start + 32 * (kinds >> shift & 3).bit_count()]
 
 
 @dataclass(frozen=True, slots=True)
 class Proof(Record):
-    """Proof that a key holds a value, or holds none. `siblings` from the root down; `leaf` is what the path ends in."""
+    """Proof that a key holds a value, or holds none: the nodes on its path, from the root down."""
 
-    siblings: Annotated[tuple[Hash, ...], Size(0, _BITS)]
-    leaf: Annotated[bytes, Size(0, 64)]  # place and hash of the value, or nothing where the path ends in the void
+    nodes: Annotated[tuple[Annotated[bytes, Size(_KINDS, _MOST)], ...], Size(0, _DIGITS)]
 
 
 def prove(nodes: NodeReader, key: bytes) -> Proof:
     """Proof of what the tree holds at `key`: its value, or that there is none."""
-    place = int.from_bytes(hashlib.sha256(key).digest(), "big")
-    siblings: list[bytes] = []
-    for depth in range(_BITS + 1):
-        node = nodes.get(node_key(depth, place >> (_BITS - depth)))
+    path = _path(hashlib.sha256(key).digest())
+    found: list[bytes] = []
+    for depth, digit in enumerate(path):
+        node = nodes.get(path[:depth])
         if node is None:
-            return Proof(tuple(siblings), b"")
-        if node[0] == _LEAF:
-            return Proof(tuple(siblings), node[1:])
-        right = place >> (_BITS - 1 - depth) & 1
-        siblings.append(node[1:33] if right else node[33:])
-    raise BrokenTree("a path has more than 256 inner nodes")
+            if depth:
+                raise BrokenTree(f"no node at depth {depth}")
+            break
+        found.append(node)
+        held = _held(node, digit)
+        if held is None:
+            raise BrokenTree(f"the node at depth {depth} is malformed")
+        if len(held) != _HASH:
+            break
+    return Proof(tuple(found))
 
 
 def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> bool:
     """Whether `proof` shows that the tree under `root` holds `value` at `key` (None: holds nothing there)."""
-    path = hashlib.sha256(key).digest()
-    place = int.from_bytes(path, "big")
-    depth = len(proof.siblings)
-    if len(proof.leaf) not in (0, 64) or depth > _BITS:
-        return False
-    found = proof.leaf[:32] == path
-    if value is None:
-        # Another leaf shows that the key is absent only where it stands alone on the key's path.
-        other = int.from_bytes(proof.leaf[:32], "big")
-        if found or (proof.leaf and other >> (_BITS - depth) != place >> (_BITS - depth)):
+    place = hashlib.sha256(key).digest()
+    held: bytes | None = root if root != EMPTY else b""
+    for node, digit in zip(proof.nodes, _path(place), strict=False):
+        if held is None or len(held) != _HASH or _hash(node) != held:
             return False
-    elif not found or proof.leaf[32:] != hashlib.sha256(value).digest():
+        held = _held(node, digit)
+    if held is None or len(held) == _HASH:
         return False
-    node = _leaf_hash(_LEAF_BYTE + proof.leaf) if proof.leaf else EMPTY
-    for level in range(depth - 1, -1, -1):
-        sibling = proof.siblings[level]
-        right = place >> (_BITS - 1 - level) & 1
-        node = _inner_hash(sibling, node) if right else _inner_hash(node, sibling)
-    return node == root
+    if value is None:
+        return held[:_HASH] != place  # another leaf, or nothing, has the slot in which the key would be
+    return held == place + hashlib.sha256(value).digest()

@@ -26,18 +26,21 @@ class DictState:
 
 def naive_root(state: dict[bytes, bytes]) -> bytes:
     """The root by its definition, straight from the content."""
-    leaves = [(hashlib.sha256(key).digest(), hashlib.sha256(value).digest()) for key, value in state.items()]
+    leaves = [hashlib.sha256(key).digest() + hashlib.sha256(value).digest() for key, value in state.items()]
 
-    def root(items: list[tuple[bytes, bytes]], depth: int) -> bytes:
-        if not items:
-            return EMPTY
-        if len(items) == 1:
-            return digest("ponas/state-leaf", *items[0])
-        left = [item for item in items if not item[0][depth // 8] >> (7 - depth % 8) & 1]
-        right = [item for item in items if item[0][depth // 8] >> (7 - depth % 8) & 1]
-        return digest("ponas/state-node", root(left, depth + 1), root(right, depth + 1))
+    def node(below: list[bytes], depth: int) -> bytes:
+        kinds, held = 0, b""
+        for digit in range(16):
+            slot = [leaf for leaf in below if leaf.hex()[depth] == f"{digit:x}"]
+            if len(slot) == 1:
+                kinds += 3 * 4**digit
+                held += slot[0]
+            elif slot:
+                kinds += 4**digit
+                held += node(slot, depth + 1)
+        return digest("ponas/state-node", kinds.to_bytes(4, "big") + held)
 
-    return root(leaves, 0)
+    return node(leaves, 0) if leaves else EMPTY
 
 
 class Builder:

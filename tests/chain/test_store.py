@@ -164,8 +164,8 @@ def test_a_change_of_tip_connects_something(tmp_path):
 def test_verify_finds_damage(tmp_path, prefix, damage):
     with Store(tmp_path / "db", NETWORK) as store:
         chain = Chain(store, TestRules())
-        for i in range(1, 5):
-            chain.add_block(mint(chain, i, transfer(USERS[0], i - 1, USERS[1].address, 5)))
+        for i in range(1, 41):  # so many accounts that the tree has several nodes
+            chain.add_block(mint(chain, i, transfer(USERS[0], i - 1, bytes([i]) * 20, 5)))
         assert chain.verify() == []
     with plyvel.DB(str(tmp_path / "db")) as db:
         key, value = list(db.iterator(prefix=prefix))[3]

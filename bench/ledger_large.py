@@ -17,10 +17,11 @@ import plyvel
 from bench.ledger_world import World, read_blocks, write_blocks
 from chain.accounts import ACCOUNT
 from chain.importing import import_blocks
+from chain.leveldb import compact
 from chain.tree import prove, verify_proof
 
 _SENDERS = 10_000
-_BLOCKS = 20
+_BLOCKS = 100
 _PER_BLOCK = 1000
 _PROOFS = 2000
 
@@ -57,7 +58,7 @@ def build(path: Path, accounts: int) -> dict[str, float]:
     chain.store.close()
     # What the making of the accounts left to be done is not measured.
     with plyvel.DB(str(path / "db"), bloom_filter_bits=10) as database:
-        database.compact_range()
+        compact(database)
     shutil.copytree(path / "db", path / "copy")
     chain = world.open(path / "copy")
     write_blocks(path / "blocks", (world.mint(chain, world.transfers(_PER_BLOCK)) for _ in range(_BLOCKS)))

@@ -33,7 +33,7 @@ _PACK: Callable[[tuple[int, int]], bytes] = msgpack.Packer().pack  # what Accoun
 def account(state: StateView, address: bytes) -> Account:
     """The account at `address`; empty where there is none."""
     data = state.get(ACCOUNT + address)
-    return _NONE if data is None else Account(*msgpack.unpackb(data))  # as `write` packed it; this is hot
+    return _NONE if data is None else Account(*msgpack.unpackb(data))  # as `write` packed it
 
 
 def write(state: Overlay, address: bytes, balance: int, nonce: int) -> None:
@@ -43,8 +43,9 @@ def write(state: Overlay, address: bytes, balance: int, nonce: int) -> None:
 
 def credit(state: Overlay, address: bytes, amount: int) -> None:
     """Add `amount` to a balance."""
-    old = account(state, address)
-    write(state, address, old.balance + amount, old.nonce)
+    data = state.get(ACCOUNT + address)
+    balance, nonce = (0, 0) if data is None else msgpack.unpackb(data)
+    write(state, address, balance + amount, nonce)
 
 
 def debit(state: Overlay, address: bytes, amount: int) -> None:

@@ -70,7 +70,7 @@ class Chain:
             self.tip = self.genesis
             return
         if store.id_at(0) != self.genesis.id:
-            raise other_network(store.path, "starts from another genesis block")
+            raise other_network(store.path, "starts from another genesis block: of another file or of a version before")
         self.tip = check_tip(store, tip)
 
     @property

@@ -10,10 +10,10 @@ EMPTY = bytes(32)
 
 def digest(tag: str, *parts: bytes) -> bytes:
     """32-byte hash of `parts` under `tag`. Every part is length-prefixed, so no two inputs collide by joining."""
-    joined = [tag_bytes(tag)]
+    data = tag_bytes(tag)
     for part in parts:
-        joined += (len(part).to_bytes(8, "big"), part)
-    return hashlib.sha256(b"".join(joined)).digest()
+        data += len(part).to_bytes(8, "big") + part
+    return hashlib.sha256(data).digest()
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -52,10 +52,7 @@ class PrivateKey:
 
 def verify(public: bytes, signature: bytes, message: bytes) -> None:
     """Raise BadSignature unless `signature` is `public`'s over `message`."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except (InvalidSignature, ValueError) as error:
-        raise BadSignature("signature does not verify") from error
+    verify_each(((public, signature, message),))
 
 
 def verify_all(items: Sequence[tuple[bytes, bytes, bytes]]) -> None:
@@ -76,10 +73,16 @@ def verify_all(items: Sequence[tuple[bytes, bytes, bytes]]) -> None:
             future.result()
 
 
-def verify_each(items: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+def verify_each(items: Iterable[tuple[bytes, bytes, bytes]]) -> None:
     """What `verify_all` does, in this thread alone."""
-    for public, signature, message in items:
-        verify(public, signature, message)
+    try:
+        for public, signature, message in items:
+            _public_key(public).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise BadSignature("signature does not verify") from error
+
+
+_public_key = lru_cache(maxsize=1 << 14)(Ed25519PublicKey.from_public_bytes)
 
 
 @lru_cache(maxsize=65536)

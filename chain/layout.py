@@ -8,7 +8,7 @@
 | `h` height u64 | id of the block of the best chain at that height |
 | `u` height u64 | undo record: what every state key that the block changed held before (MessagePack) |
 | `s` key | value of the state at the tip |
-| `t` place | node of the state tree at the tip (see chain.tree) |
+| `t` path | node of the state tree at the tip; the path to it in hexadecimal digits (see chain.tree) |
 | `x` transaction id | height u64, index u32 |
 | `a` address, ~height u64, ~index u32 | empty: a transaction that names the address |
 | `o` address, ~height u64 | empty: a block that a seat of this owner minted |

@@ -22,7 +22,7 @@ from chain.batches import add_block, put_all, remove_block
 from chain.cache import Cache
 from chain.failures import Guard, StoreError, corrupt
 from chain.indexing import rebuild
-from chain.leveldb import open_database, release
+from chain.leveldb import compact, open_database, release
 from chain.migration import check_meta
 from chain.namespace import Namespace
 from chain.rules import StateIndex
@@ -161,7 +161,7 @@ class Store:
     def compact(self) -> None:
         """Let LevelDB rewrite its files without what was deleted or overwritten."""
         with self.guard.writing():
-            self._db.compact_range()
+            compact(self._db)
 
     def namespace(self, name: bytes) -> Namespace:
         """The key-value map of another component, in this same database."""

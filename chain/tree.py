@@ -98,7 +98,13 @@ class _Update:
             start = _KINDS + 32 * (kinds & (1 << shift) - 1).bit_count()
             stop = start + 32 * (kinds >> shift & 3).bit_count()
             old = node[start:stop]
-            new = self._slot(branch, low, end, old)
+            if len(old) == _HASH:
+                below = self.get(branch)
+                if below is None:
+                    raise BrokenTree(f"no node at depth {depth + 1}")
+                new = self.inner(branch, low, end, below)
+            else:
+                new = self._leaves(branch, low, end, old)
             if len(new) == len(old):
                 node = node[:start] + new + node[stop:]
             else:
@@ -108,19 +114,14 @@ class _Update:
         if node == _VOID:
             self.written[path] = None
             return b""
-        if path and len(node) == _KINDS + _LEAF and int.from_bytes(node[:_KINDS], "big") in _LONE_LEAF:
+        if len(node) == _KINDS + _LEAF and path and int.from_bytes(node[:_KINDS], "big") in _LONE_LEAF:
             self.written[path] = None
             return node[_KINDS:]
         self.written[path] = node
-        return _hash(node)
+        return hashlib.sha256(_TAGS[len(node) >> 5] + node).digest()  # what `_hash` does
 
-    def _slot(self, path: bytes, low: int, high: int, held: bytes) -> bytes:
-        """Apply entries to a slot that held `held`, with `path` up to it; returns what it then holds."""
-        if len(held) == _HASH:
-            node = self.get(path)
-            if node is None:
-                raise BrokenTree(f"no node at depth {len(path)}")
-            return self.inner(path, low, high, node)
+    def _leaves(self, path: bytes, low: int, high: int, held: bytes) -> bytes:
+        """Apply entries to the slot at `path` that held `held`, a leaf or nothing; returns what it then holds."""
         if high - low == 1:
             entry = self.entries[low]
             if not held or held[:_HASH] == entry[:_HASH]:

@@ -83,6 +83,11 @@ class Chain:
         """Height of the tip."""
         return self.tip.height
 
+    @property
+    def base(self) -> int:
+        """Height at which the blocks begin, beside genesis: that of the state it was restored from, else 0."""
+        return self.store.base
+
     def add_block(self, block: Block) -> Outcome:
         """Take a block; make its branch the best chain where it has more blocks.
 

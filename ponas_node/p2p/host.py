@@ -23,6 +23,11 @@ class ChainView(Protocol):
         """Header of the first block."""
         ...
 
+    @property
+    def base(self) -> int:
+        """Height at which the blocks begin, beside genesis; 0 where all are there."""
+        ...
+
     def has(self, block_id: bytes, /) -> bool:
         """Whether a block is known, on whatever branch."""
         ...

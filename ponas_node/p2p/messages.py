@@ -10,7 +10,7 @@ from chain.artifact import CHUNK
 from chain.encoding import U8, U32, U64, Hash, PublicKey, Record, Signature, Size
 from chain.types import MAX_BLOCK, Block, Transaction
 
-VERSION = 1
+VERSION = 2
 MAX_IDS = 128  # in one Announce, Request or NotFound
 MAX_LOCATOR = 128
 MAX_BATCH_BLOCKS = 128
@@ -30,7 +30,11 @@ class Item(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello(Record):
-    """First message of both sides. `listen` is "host:port", ":port", or empty where the node takes no connections."""
+    """First message of both sides.
+
+    `listen` is "host:port", ":port", or empty where the node takes no connections. `base`: height at which the blocks
+    that it can give begin, beside genesis; 0 where it has them all.
+    """
 
     version: U32
     network: Hash
@@ -41,6 +45,7 @@ class Hello(Record):
     listen: Annotated[str, Size(0, 72)]
     height: U64
     tip: Hash
+    base: U64
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,7 @@ class Network:
             listen=settings.advertise if settings.advertise is not None else f":{self.port}",
             height=chain.tip.height,
             tip=chain.tip.id,
+            base=chain.base,
         )
 
     async def _serve_inbound(self, socket: web.WebSocketResponse, address: str) -> None:

@@ -50,6 +50,7 @@ class Session:
         self.agent = clean(peer.agent, 64)
         self.height = peer.height
         self.tip = peer.tip
+        self.base = peer.base
         self.address = address
         self.host = address.rpartition(":")[0].strip("[]")
         self.dialled = dialled

@@ -27,11 +27,16 @@ _LONG = 6  # times `sync_retry`: a branch that is too deep stays so
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a peer says its tip is, and whether we have that block."""
+    """What a peer says its tip is, and whether we have that block; and where the blocks that it can give begin."""
 
     key: bytes
     height: int
     known: bool
+    base: int = 0
+
+    def helps(self, height: int) -> bool:
+        """Whether the peer is ahead of a chain of this height and has the blocks that follow it."""
+        return self.height > height and self.base <= height + 1 and not self.known
 
 
 class Planner:
@@ -50,7 +55,7 @@ class Planner:
 
     def choose(self, now: float, height: int, claims: Iterable[Claim]) -> bytes | None:
         """Peer to catch up from, or None where we are level or should wait a little."""
-        ahead = [claim for claim in claims if claim.height > height and not claim.known and not self._rests(claim, now)]
+        ahead = [claim for claim in claims if claim.helps(height) and not self._rests(claim, now)]
         if not ahead:
             self._ahead_since, self._urgent = None, False
             return None
@@ -190,7 +195,7 @@ class Syncer:
 
     def _choose(self) -> Session | None:
         chain = self._host.chain
-        claims = [Claim(session.key, session.height, chain.has(session.tip)) for session in self._roster]
+        claims = [Claim(peer.key, peer.height, chain.has(peer.tip), peer.base) for peer in self._roster]
         key = self._planner.choose(_clock(), chain.tip.height, claims)
         return None if key is None else self._roster.sessions.get(key)
 
@@ -230,6 +235,8 @@ class Syncer:
             )
             if not reply.blocks:
                 if not chain.has(session.tip) and session.height > chain.tip.height:
+                    if session.base > 1:
+                        raise _GiveUp(f"it has no blocks before height {session.base}, and our branch leaves earlier")
                     raise Misbehaviour("false_tip", "claims a longer chain and has no blocks for it")
                 return
             blocks = _decode(reply)

@@ -61,6 +61,8 @@ def make_genesis(tag=b""):
 class FakeChain:
     """Longest chain, first seen wins; blocks stay in memory."""
 
+    base = 0
+
     def __init__(self, genesis):
         self.blocks = {genesis.id: genesis}
         self.best = [genesis]
@@ -91,7 +93,7 @@ class FakeChain:
     def after(self, locator, limit_blocks, limit_bytes):
         on_best = {block.id: index for index, block in enumerate(self.best)}
         start = next((on_best[id] for id in locator if id in on_best), None)
-        return [] if start is None else self.best[start + 1 : start + 1 + limit_blocks]
+        return [] if start is None or start + 1 < self.base else self.best[start + 1 : start + 1 + limit_blocks]
 
     def add(self, block):
         if block.id in self.blocks:
@@ -223,6 +225,7 @@ class RawPeer:
             "",
             0,
             host.chain.genesis.id,
+            0,
         )
         return dataclasses.replace(hello, **changes)
 

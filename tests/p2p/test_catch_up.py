@@ -131,6 +131,24 @@ async def test_lying_batches_are_punished(tmp_path):
         assert goodbye.code == "bad_batch"
 
 
+async def test_a_restored_node_is_asked_for_what_it_has_and_blamed_for_nothing(tmp_path):
+    full, restored, late, forked = (FakeHost(tmp_path, seed) for seed in (1, 2, 3, 4))
+    for host in (full, restored):
+        host.chain.grow(30)
+    restored.chain.base = 20
+    forked.chain.grow(22, b"another branch")
+    async with running(restored):
+        late.settings = forked.settings = settings(sync_grace=0.0, peers=(address(restored),))
+        async with running(late), running(forked):
+            await until(lambda: late.p2p.peers() and forked.p2p.peers())
+            await asyncio.sleep(0.5)
+            assert late.chain.tip.height == 0 and forked.chain.tip.height == 22
+            assert [peer.score for host in (late, forked) for peer in host.p2p.peers()] == [0, 0]
+            full.settings = settings(peers=(address(late),))
+            async with running(full):
+                await until(lambda: late.chain.tip.id == restored.chain.tip.id)
+
+
 async def test_a_claimed_height_without_blocks_costs(tmp_path):
     late = FakeHost(tmp_path, 2)
     late.settings = settings(sync_grace=0.0)

@@ -32,7 +32,7 @@ async def test_wrong_network(node):
 async def test_wrong_version(node):
     async with raw_peer(node) as raw:
         await raw.send(raw.hello(node, version=99))
-        assert (await raw.drain()).reason == "protocol version differs: ours 1, theirs 99; update the older node"
+        assert (await raw.drain()).reason == "protocol version differs: ours 2, theirs 99; update the older node"
 
 
 async def test_bad_signature(node):

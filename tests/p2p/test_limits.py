@@ -18,7 +18,8 @@ def test_every_type_has_a_limit_and_a_number():
 
 
 def test_the_largest_messages_fit_their_limits():
-    hello = m.Hello(2**32 - 1, bytes(32), bytes(32), bytes(32), bytes(32), "x" * 64, "y" * 72, 2**64 - 1, bytes(32))
+    most = 2**64 - 1
+    hello = m.Hello(2**32 - 1, *[bytes(32)] * 4, "x" * 64, "y" * 72, most, bytes(32), most)
     largest = [
         hello,
         m.Auth(bytes(64)),

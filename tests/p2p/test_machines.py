@@ -23,7 +23,7 @@ KEYS = [PrivateKey(digest("k", bytes([n]))) for n in range(3)]
 
 def hello(key, **changes):
     base = m.Hello(
-        m.VERSION, digest("net"), digest("gen"), key.public, digest("n", key.public), "a", "", 0, digest("t")
+        m.VERSION, digest("net"), digest("gen"), key.public, digest("n", key.public), "a", "", 0, digest("t"), 0
     )
     return dataclasses.replace(base, **changes)
 
@@ -42,7 +42,7 @@ def test_handshake():
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"version": 2}, "other_version"),
+        ({"version": 1}, "other_version"),
         ({"network": bytes(32)}, "other_network"),
         ({"genesis": bytes(32)}, "other_genesis"),
         ({"key": KEYS[0].public}, "self"),
@@ -224,6 +224,13 @@ def test_planner_turns_to_another_after_a_failure():
 
 def test_a_known_tip_is_no_reason():
     assert Planner(0).choose(0, 0, [Claim(b"a", 50, True)]) is None
+
+
+def test_a_peer_without_the_blocks_that_follow_is_not_asked():
+    planner = Planner(0)
+    assert planner.choose(0, 10, [Claim(b"a", 50, False, 12)]) is None
+    assert planner.choose(0, 11, [Claim(b"a", 50, False, 12)]) == b"a"
+    assert planner.choose(0, 10, [Claim(b"a", 50, False, 12), Claim(b"b", 40, False)]) == b"b"
 
 
 def test_progress():

@@ -26,7 +26,7 @@ from pool.messages import (
     ShareUpload,
 )
 from pool.records import Share, sign_share
-from pool.sealing import seal
+from pool.sealing import UploadKey, seal
 from pool.server import PATH
 from pool.work import Work
 
@@ -67,8 +67,8 @@ class Member(asyncio.Protocol):
     """One connection: leases, rests where it would train, sends what it leased, and leases again."""
 
     __slots__ = (
-        "_buffer", "_hello", "_key", "_nonce", "_open", "_opened", "_sent", "_tally", "_transport", "_uploads", "_work",
-        "loop",
+        "_buffer", "_hello", "_key", "_nonce", "_open", "_opened", "_secret", "_sent", "_tally", "_transport",
+        "_upload_key", "_uploads", "_work", "loop",
     )  # fmt: skip
 
     def __init__(self, number: int, tally: Tally, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,6 +78,8 @@ class Member(asyncio.Protocol):
         self._buffer = bytearray()
         self._opened = False
         self._nonce = digest("bench-nonce", number.to_bytes(4, "big"))
+        self._secret = digest("bench-upload-key", number.to_bytes(4, "big"))
+        self._upload_key = UploadKey(self._secret)
         self._uploads = 0
         self._open: dict[bytes, float] = {}
         self._sent = 0.0
@@ -154,8 +156,9 @@ class Member(asyncio.Protocol):
         tally = self._tally
         if isinstance(message, Hello):
             self._hello = message
-            signature = self._key.sign(messages.join_digest(message, self._key.public, self._nonce, b"w"))
-            self._send(Join(self._key.public, self._nonce, b"w", "bench", signature))
+            sealed = seal(self._secret, message.sealing, messages.key_info(message, self._key.public, self._nonce))
+            signature = self._key.sign(messages.join_digest(message, self._key.public, self._nonce, sealed, b"w"))
+            self._send(Join(self._key.public, self._nonce, sealed, b"w", "bench", signature))
         elif isinstance(message, Announce):
             self._work = message.works[0].work
             tally.joined += 1
@@ -188,11 +191,11 @@ class Member(asyncio.Protocol):
         )  # fmt: skip
         upload = ShareUpload(sign_share(share, self._key), model)
         self._uploads += 1
-        info = messages.upload_info(self._hello, self._key.public, self._nonce, self._uploads)
         if genotype == lease.genotypes[-1]:
             self._open[b""] = 0.0
         self._open[share.id] = time.perf_counter()
-        self._send(SealedUpload(self._uploads, seal(upload.encode(), self._hello.sealing, info)))
+        sealed = self._upload_key.seal(upload.encode(), self._uploads, messages.SHARE)
+        self._send(SealedUpload(self._uploads, sealed))
 
     def _answered(self, share: bytes) -> None:
         self._tally.shares.append(time.perf_counter() - self._open.pop(share))

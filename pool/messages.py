@@ -1,7 +1,8 @@
 """What a pool and its members say to each other: one type byte, then a canonical record. One table holds all limits.
 
 A connection begins with Hello (pool), Join (member), Welcome (pool); both sides sign what the other one drew. Shares
-travel sealed, each for its place in its connection, so that no recorded message is of any use later.
+travel sealed, with a key that Join brings for this connection and each for its place in it, so that no recorded message
+is of any use later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from chain.hashing import digest
 from consensus.types import Genotype
 from pool.heads import SignedHead
 from pool.records import Code, Genotypes, Points, Reason, SignedShare, WorkRecord
-from pool.sealing import OVERHEAD
+from pool.sealing import KEY, OVERHEAD, TAG
 from pool.state_messages import (
     MORE,
     PART,
@@ -28,16 +29,18 @@ from pool.state_messages import (
     StateTaken,
 )
 
-VERSION = 3
+VERSION = 4
 LARGEST_MODEL = 1 << 28
 MOST_RESUMES = 8
 UPLOAD = 16 << 10
 """Bytes of an upload beyond its model."""
+SHARE = b"ponas/pool-upload"
+"""What a share's upload is sealed as."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hello(Record):
-    """Pool: who it is, on which network, the X25519 key to seal uploads to, and a number that the member must sign.
+    """Pool: who it is, on which network, the X25519 key to seal to, and a number that the member must sign.
 
     With `max_state_bytes` 0 it takes no states of trainings.
     """
@@ -57,10 +60,14 @@ class Hello(Record):
 
 @dataclass(frozen=True, slots=True)
 class Join(Record):
-    """Member: its key, a name for this machine, and the signature over `join_digest`."""
+    """Member: its key, a name for this machine, and the signature over `join_digest`.
+
+    `sealed_key` is the key of its uploads in this connection, sealed to the pool with `key_info`.
+    """
 
     member: PublicKey
     nonce: Hash
+    sealed_key: Annotated[bytes, Size(KEY + OVERHEAD, KEY + OVERHEAD)]
     worker: Annotated[bytes, Size(1, 16)]
     agent: Annotated[str, Size(0, 64)]
     signature: Signature
@@ -146,18 +153,19 @@ class ShareUpload(Record):
 
 @dataclass(frozen=True, slots=True)
 class SealedUpload(Record):
-    """Member: a ShareUpload, sealed with `upload_info`; `number` grows from one upload of a connection to the next."""
+    """Member: a ShareUpload, sealed as `SHARE`; `number` grows from one upload of a connection to the next."""
 
     number: U64
-    sealed: Annotated[bytes, Size(OVERHEAD, LARGEST_MODEL + 2 * UPLOAD)]
+    sealed: Annotated[bytes, Size(TAG, LARGEST_MODEL + 2 * UPLOAD)]
 
 
 @dataclass(frozen=True, slots=True)
 class ShareAccepted(Record):
-    """Pool: the share is in the ledger, durably."""
+    """Pool: the share is in the ledger, durably, and so in that of this head."""
 
     share: Hash
     points: Points
+    head: SignedHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +263,9 @@ def largest(max_model_bytes: int) -> int:
     return max(limit.size for limit in LIMITS.values()) + max_model_bytes
 
 
-def join_digest(hello: Hello, member: bytes, nonce: bytes, worker: bytes) -> bytes:
-    """What a member signs: it binds the member to this pool, this network and this connection."""
-    return hello.bound("ponas/pool-join", member, nonce, worker)
+def join_digest(hello: Hello, member: bytes, nonce: bytes, sealed_key: bytes, worker: bytes) -> bytes:
+    """What a member signs: it binds the member and its key for uploads to this pool, network and connection."""
+    return hello.bound("ponas/pool-join", member, nonce, sealed_key, worker)
 
 
 def welcome_digest(hello: Hello, member: bytes, nonce: bytes) -> bytes:
@@ -265,6 +273,6 @@ def welcome_digest(hello: Hello, member: bytes, nonce: bytes) -> bytes:
     return hello.bound("ponas/pool-welcome", member, nonce)
 
 
-def upload_info(hello: Hello, member: bytes, nonce: bytes, number: int) -> bytes:
-    """What a sealed upload belongs to: this connection, and its place in it."""
-    return hello.bound("ponas/pool-upload", member, nonce, number.to_bytes(8, "big"))
+def key_info(hello: Hello, member: bytes, nonce: bytes) -> bytes:
+    """What the sealed key of a connection's uploads belongs to."""
+    return hello.bound("ponas/pool-upload-key", member, nonce)

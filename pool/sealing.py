@@ -1,13 +1,15 @@
-"""Uploads sealed to the pool: HPKE (RFC 9180), base mode, X25519, HKDF-SHA256, ChaCha20-Poly1305.
+"""Sealing to the owner of a key: HPKE (RFC 9180), base mode, X25519, HKDF-SHA256, ChaCha20-Poly1305.
 
 What a member found is worth a seat to whoever commits it first, so nobody between member and pool may read it: no
-proxy that ends TLS, and nobody where there is no TLS.
+proxy that ends TLS, and nobody where there is no TLS. A member seals one key for each connection to the pool, and what
+it uploads with that key, as to open a seal of HPKE takes a multiple of the time.
 """
 
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from chain.errors import Invalid
@@ -15,6 +17,10 @@ from chain.errors import Invalid
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 OVERHEAD = 48
 """Bytes that sealing adds: the encapsulated key and the tag."""
+TAG = 16
+"""Bytes that sealing with the key of a connection adds."""
+KEY = 32
+"""Bytes of such a key."""
 
 
 class BadSeal(Invalid):
@@ -49,3 +55,24 @@ def seal(data: bytes, public: bytes, info: bytes) -> bytes:
         return SUITE.encrypt(data, X25519PublicKey.from_public_bytes(public), info)
     except ValueError as error:
         raise BadSeal("this is no key that one can seal to") from error
+
+
+class UploadKey:
+    """The key of one connection, for what its member uploads: ChaCha20-Poly1305, the upload's number as the nonce.
+
+    Each number must be sealed once at most, so they grow. `kind` tells one kind of upload from another.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = ChaCha20Poly1305(key)
+
+    def seal(self, data: bytes, number: int, kind: bytes) -> bytes:
+        """`data` for whoever has the key."""
+        return self._cipher.encrypt(number.to_bytes(12, "big"), data, kind)
+
+    def open(self, sealed: bytes, number: int, kind: bytes) -> bytes:
+        """Inverse of `seal` with the same number and kind. Raises BadSeal."""
+        try:
+            return self._cipher.decrypt(number.to_bytes(12, "big"), sealed, kind)
+        except InvalidTag as error:
+            raise BadSeal("it does not open: sealed with another key or for another place, or changed") from error

@@ -45,19 +45,13 @@ from pool.messages import (
 )
 from pool.pool import Accepted, Pool
 from pool.records import SignedShare, WorkRecord, clip, milliseconds
-from pool.sealing import BadSeal, SealingKey
-from pool.state_messages import (
-    SealedState,
-    StatePart,
-    StateRequest,
-    state_info,
-)
+from pool.sealing import BadSeal, SealingKey, UploadKey
+from pool.state_messages import STATE, SealedState, StatePart, StateRequest
 from pool.states import StateDesk
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
-Info = Callable[[Hello, bytes, bytes, int], bytes]
 HANDSHAKE_SECONDS = 10.0
 SEND_SECONDS = 30.0
 PENDING_SHARES = 4
@@ -138,6 +132,7 @@ class Session:
         self._faults = self._costly = 0
         self._hello: Hello | None = None
         self._nonce = b""
+        self._upload_key: UploadKey | None = None
         self._uploads = 0  # number of the last one
         self._sends = itertools.count()
         self._buckets: dict[type[Record], Bucket] = {}
@@ -205,7 +200,10 @@ class Session:
         if not isinstance(join, Join):
             raise Dismissed("no_join", "the first message must be Join")
         try:
-            verify(join.member, join.signature, messages.join_digest(hello, join.member, join.nonce, join.worker))
+            claim = messages.join_digest(hello, join.member, join.nonce, join.sealed_key, join.worker)
+            verify(join.member, join.signature, claim)
+            info = messages.key_info(hello, join.member, join.nonce)
+            self._upload_key = UploadKey(self._server.sealing.open(join.sealed_key, info))
             address = pool.join(join.member, join.worker, now)
         except Invalid as error:
             raise Dismissed(error.code, str(error)) from error
@@ -258,11 +256,11 @@ class Session:
             with contextlib.suppress(Unavailable):  # then the lease runs out by silence
                 await self._server.commit(lambda: pool.release(self.member, message.lease, message.genotype))
         elif isinstance(message, SealedUpload):
-            upload = await self._open(message, ShareUpload, messages.upload_info)
+            upload = await self._open(message, ShareUpload, messages.SHARE)
             if upload is not None:
                 await self._take_share(upload)
         elif isinstance(message, SealedState):
-            part = await self._open(message, StatePart, state_info)
+            part = await self._open(message, StatePart, STATE)
             if part is not None:
                 await self.send(await self._server.states.take(self, self._key, part))
         elif isinstance(message, StateRequest) and self._hello is not None:
@@ -289,14 +287,14 @@ class Session:
         resumes = self._server.states.offers(self.member, lease.id)
         return LeaseGrant(request.slot, lease.id, work.epoch, work.task, lease.genotypes, deadline, resumes)
 
-    async def _open(self, message: SealedUpload | SealedState, kind: type[R], info_of: Info) -> R | None:
+    async def _open(self, message: SealedUpload | SealedState, kind: type[R], sealed_as: bytes) -> R | None:
         """What was sealed; None where it is not for this place in this connection, which counts as a breach."""
-        if self._hello is None or message.number <= self._uploads:
+        if self._upload_key is None or message.number <= self._uploads:
             await self._fault("replayed", f"upload {message.number} after upload {self._uploads}")
             return None
-        info = info_of(self._hello, self._key, self._nonce, message.number)
         try:
-            upload = kind.decode(self._server.sealing.open(message.sealed, info), len(message.sealed))
+            data = self._upload_key.open(message.sealed, message.number, sealed_as)
+            upload = kind.decode(data, len(data))
         except (BadSeal, BadEncoding) as error:
             await self._fault(error.code, str(error))
             return None
@@ -320,7 +318,7 @@ class Session:
             await self.send(ShareRejected(share.id, "unavailable", clip(error), True))
             return
         if known is not None:
-            await self.send(ShareAccepted(known.share, known.points))
+            await self._acknowledge(known)
             return
         task = asyncio.create_task(self._judge(upload))
         self._shares.add(task)
@@ -337,8 +335,10 @@ class Session:
         except Unavailable as error:
             await self.send(ShareRejected(share.id, "unavailable", clip(error), True))
         else:
-            await self.send(ShareAccepted(accepted.share, accepted.points))
-            await self.send(self._server.head())
+            await self._acknowledge(accepted)
+
+    async def _acknowledge(self, accepted: Accepted) -> None:
+        await self.send(ShareAccepted(accepted.share, accepted.points, self._server.head()))
 
     async def _count_costly(self) -> None:
         self._costly += 1

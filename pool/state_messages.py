@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from chain.encoding import U32, U64, Hash, PublicKey, Record, Signature, Size
 from consensus.types import Genotype
 from pool.records import Code, FirstLeaves, Reason, SignedCheckpoint
-from pool.sealing import OVERHEAD
+from pool.sealing import OVERHEAD, TAG
 
 if TYPE_CHECKING:
     from pool.messages import Hello
@@ -21,6 +21,8 @@ PART = 256 << 10
 """Bytes of a state in one message."""
 MORE = 16 << 10
 """Bytes of such a message beyond those."""
+STATE = b"ponas/pool-state-upload"
+"""What a part of a state is sealed as on its way to the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ class StatePart(Record):
 
 @dataclass(frozen=True, slots=True)
 class SealedState(Record):
-    """Member: a StatePart, sealed with `state_info`; `number` is one of the connection's uploads, as of shares."""
+    """Member: a StatePart, sealed as `STATE`; `number` is one of the connection's uploads, as of shares."""
 
     number: U64
-    sealed: Annotated[bytes, Size(OVERHEAD, PART + MORE)]
+    sealed: Annotated[bytes, Size(TAG, PART + MORE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,6 @@ class StateDenied(Record):
     genotype: Genotype
     code: Code
     reason: Reason
-
-
-def state_info(hello: Hello, member: bytes, nonce: bytes, number: int) -> bytes:
-    """What a part that goes to the pool belongs to: this connection, and its place in it."""
-    return hello.bound("ponas/pool-state-upload", member, nonce, number.to_bytes(8, "big"))
 
 
 def request_digest(hello: Hello, member: bytes, nonce: bytes, lease: int, genotype: bytes, key: bytes) -> bytes:

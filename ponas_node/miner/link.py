@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
 import aiohttp
@@ -15,17 +15,9 @@ from chain.errors import BadEncoding, BadSignature
 from chain.keys import PrivateKey, address_of, verify
 from pool import messages
 from pool.messages import LARGEST_MODEL, Hello, Join, Problem, SealedUpload, ShareUpload, Welcome
-from pool.sealing import BadSeal, SealingKey, seal
+from pool.sealing import KEY, BadSeal, SealingKey, UploadKey, seal
 from pool.server import PATH
-from pool.state_messages import (
-    SealedState,
-    StateGrant,
-    StatePart,
-    StateRequest,
-    grant_info,
-    request_digest,
-    state_info,
-)
+from pool.state_messages import STATE, SealedState, StateGrant, StatePart, StateRequest, grant_info, request_digest
 
 AGENT = "ponas-node"
 HANDSHAKE_SECONDS = 15.0
@@ -48,6 +40,7 @@ class PoolLink:
         hello: Hello,
         key: PrivateKey,
         nonce: bytes,
+        upload_key: bytes,
         silence: float,
     ) -> None:
         self.url = url
@@ -55,6 +48,7 @@ class PoolLink:
         self.silence = silence
         self._socket = socket
         self._key, self._nonce = key, nonce
+        self._upload_key = UploadKey(upload_key)
         self._uploads = 0
 
     @property
@@ -91,15 +85,19 @@ class PoolLink:
             raise LinkError(f"the pool speaks version {hello.version} of the protocol, this miner {messages.VERSION}")
         if hello.max_model_bytes > LARGEST_MODEL:
             raise LinkError(f"the pool's models have up to {hello.max_model_bytes} bytes, too many for this miner")
-        nonce = secrets.token_bytes(32)
-        signature = key.sign(messages.join_digest(hello, key.public, nonce, worker))
-        await socket.send_bytes(messages.encode(Join(key.public, nonce, worker, AGENT, signature)))
+        nonce, upload_key = secrets.token_bytes(32), secrets.token_bytes(KEY)
+        try:
+            sealed_key = seal(upload_key, hello.sealing, messages.key_info(hello, key.public, nonce))
+        except BadSeal as error:
+            raise LinkError(f"the pool's key is of no use: {error}") from error
+        signature = key.sign(messages.join_digest(hello, key.public, nonce, sealed_key, worker))
+        await socket.send_bytes(messages.encode(Join(key.public, nonce, sealed_key, worker, AGENT, signature)))
         welcome = await _expect(socket, Welcome)
         try:
             verify(hello.pool, welcome.signature, messages.welcome_digest(hello, key.public, nonce))
         except BadSignature as error:
             raise LinkError("the pool does not hold the key that it claims") from error
-        return cls(socket, url, hello, key, nonce, welcome.silence / 1000)
+        return cls(socket, url, hello, key, nonce, upload_key, welcome.silence / 1000)
 
     async def send(self, message: Record) -> None:
         """Send a message. Raises LinkError where the connection is gone."""
@@ -110,20 +108,16 @@ class PoolLink:
 
     async def upload(self, upload: ShareUpload) -> None:
         """Send a share, sealed to the pool for this place in this connection. Raises LinkError."""
-        await self.send(SealedUpload(*self._seal(upload, messages.upload_info)))
+        await self.send(SealedUpload(*self._seal(upload, messages.SHARE)))
 
     def seal_state(self, part: StatePart) -> SealedState:
-        """A part of a state, sealed to the pool for this place in this connection. Raises LinkError."""
-        return SealedState(*self._seal(part, state_info))
+        """A part of a state, sealed to the pool for this place in this connection."""
+        return SealedState(*self._seal(part, STATE))
 
-    def _seal(self, content: Record, info: Callable[[Hello, bytes, bytes, int], bytes]) -> tuple[int, bytes]:
-        """The next place in this connection, and `content` sealed for it; `info` says for what. Raises LinkError."""
+    def _seal(self, content: Record, sealed_as: bytes) -> tuple[int, bytes]:
+        """The next place in this connection, and `content` sealed for it."""
         self._uploads += 1
-        bound = info(self.hello, self._key.public, self._nonce, self._uploads)
-        try:
-            return self._uploads, seal(content.encode(), self.hello.sealing, bound)
-        except BadSeal as error:
-            raise LinkError(f"the pool's key is of no use: {error}") from error
+        return self._uploads, self._upload_key.seal(content.encode(), self._uploads, sealed_as)
 
     def state_request(self, lease: int, genotype: bytes, offset: int, key: bytes) -> StateRequest:
         """To have a part of a state sealed to `key`."""

@@ -186,12 +186,12 @@ class PoolMember:
             self._leases.take(message.slot, message)
         elif isinstance(message, ShareAccepted | ShareRejected):
             self._delivery.take(message)
+            if isinstance(message, ShareAccepted):
+                self._see_head(message.head)
         elif isinstance(message, LeaseLost):
             self._lost.add(message.lease)
-        elif isinstance(message, SignedHead) and self._receipts is not None:
-            wrong = self._receipts.take(message)
-            if wrong is not None:
-                self.state.say(f"do not trust this pool: {wrong}; run `ponas pool check`", warn=True)
+        elif isinstance(message, SignedHead):
+            self._see_head(message)
         elif isinstance(message, Standing):
             self.state.stand(message)
         elif isinstance(message, StateTaken | StateRejected | StateGrant | StateDenied):
@@ -199,6 +199,11 @@ class PoolMember:
         elif isinstance(message, Problem):
             self.state.trouble = f"{message.reason} ({message.code})"
             self.state.say(f"the pool says: {self.state.trouble}", warn=True)
+
+    def _see_head(self, head: SignedHead) -> None:
+        wrong = self._receipts.take(head) if self._receipts is not None else None
+        if wrong is not None:
+            self.state.say(f"do not trust this pool: {wrong}; run `ponas pool check`", warn=True)
 
     def _set_work(self, work: Work | None) -> None:
         same = work is not None and self._work is not None and work.id == self._work.id

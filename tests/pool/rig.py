@@ -19,8 +19,9 @@ from ponas_node.miner.executor import WHOLE, Trained, TrainingFailed
 from ponas_node.miner.link import PoolLink
 from ponas_node.state_files import StateFolder
 from pool import messages
-from pool.messages import Problem
+from pool.messages import Join, Problem
 from pool.pool import Pool
+from pool.sealing import KEY, seal
 from pool.server import PoolServer
 from pool.storage import MemoryStorage
 from tests.pool.kit import SAMPLES, key, leaves_of, make_settings, make_work, model_of
@@ -158,6 +159,13 @@ async def answer(link, kind):
             if isinstance(message, kind):
                 return message
     raise AssertionError("the connection ended")
+
+
+def join_of(hello, member=A, upload_key=bytes(KEY), nonce=bytes(32)) -> Join:
+    """What `member` says to join the connection of `hello`."""
+    sealed = seal(upload_key, hello.sealing, messages.key_info(hello, member.public, nonce))
+    signature = member.sign(messages.join_digest(hello, member.public, nonce, sealed, b"w"))
+    return Join(member.public, nonce, sealed, b"w", "x", signature)
 
 
 async def raw(site, http):

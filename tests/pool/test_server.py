@@ -16,7 +16,6 @@ from pool import messages
 from pool.audit import AuditPolicy
 from pool.messages import (
     Hello,
-    Join,
     LeaseDenied,
     LeaseGrant,
     LeaseRequest,
@@ -36,6 +35,7 @@ from tests.pool.rig import (
     FakeExecutor,
     Site,
     answer,
+    join_of,
     last_words,
     link_to,
     new_pool,
@@ -193,8 +193,7 @@ async def test_a_join_must_be_signed_for_this_pool_and_connection(site):
         first, hello = await raw(site, http)
         second, _ = await raw(site, http)
         assert isinstance(hello, Hello)
-        nonce = bytes(32)
-        join = Join(A.public, nonce, b"w", "x", A.sign(messages.join_digest(hello, A.public, nonce, b"w")))
+        join = join_of(hello)
         await second.send_bytes(messages.encode(join))
         assert await last_words(second) == "bad_signature"
         await first.send_bytes(b"\xff")
@@ -229,7 +228,7 @@ async def test_messages_that_are_too_large_or_not_for_members(site):
         link = await link_to(site, http)
         await link._socket.send_bytes(b"\x07" + bytes(5000))
         assert (await answer(link, Problem)).code == "bad_encoding"
-        await link.send(ShareAccepted(bytes(32), 1))
+        await link.send(ShareAccepted(bytes(32), 1, site.server.head()))
         assert (await answer(link, Problem)).code == "unexpected"
         await link.send(Progress(0, 99, 1))
         assert (await answer(link, messages.LeaseLost)).lease == 99

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import hmac
 
@@ -13,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from chain.errors import BadEncoding
 from pool import messages
-from pool.messages import Join, LeaseGrant, LeaseRequest, Problem, SealedUpload, ShareAccepted, ShareUpload
-from pool.sealing import OVERHEAD, BadSeal, SealingKey, seal
+from pool.messages import LeaseGrant, LeaseRequest, Problem, SealedUpload, ShareAccepted, ShareUpload
+from pool.sealing import KEY, OVERHEAD, TAG, BadSeal, SealingKey, UploadKey, seal
 from tests.pool.kit import make_share
-from tests.pool.rig import A, B, answer, last_words, link_to, new_pool, raw, real_work, score_of, until
+from tests.pool.rig import A, B, answer, join_of, last_words, link_to, new_pool, raw, real_work, score_of, until
 
 KEM, HPKE = b"KEM" + b"\x00\x20", b"HPKE" + b"\x00\x20\x00\x01\x00\x03"
 
@@ -70,6 +71,31 @@ def test_what_does_not_open():
         seal(b"a find", bytes(32), b"info")
 
 
+def test_an_upload_opens_with_its_key_its_number_and_as_what_it_is_only():
+    key = UploadKey(bytes(KEY))
+    sealed = key.seal(b"a find", 7, b"kind")
+    assert sealed == ChaCha20Poly1305(bytes(KEY)).encrypt(bytes(11) + b"\x07", b"a find", b"kind")
+    assert UploadKey(bytes(KEY)).open(sealed, 7, b"kind") == b"a find" and len(sealed) == len(b"a find") + TAG
+    tries = [(key, sealed, 8, b"kind"), (key, sealed, 7, b"kin"), (UploadKey(b"k" * KEY), sealed, 7, b"kind")]
+    tries += [(key, wrong, 7, b"kind") for wrong in (b"", sealed[:-1], sealed[1:], bytes(len(sealed)))]
+    for opener, data, number, kind in tries:
+        with pytest.raises(BadSeal):
+            opener.open(data, number, kind)
+
+
+async def test_the_key_of_a_connection_is_sealed_and_signed_for_it(site):
+    async with aiohttp.ClientSession() as http:
+        (first, hello), (second, other) = await raw(site, http), await raw(site, http)
+        mine, foreign = join_of(hello), join_of(other)
+        swapped = dataclasses.replace(mine, sealed_key=join_of(hello, upload_key=b"k" * KEY).sealed_key)
+        await first.send_bytes(messages.encode(swapped))
+        assert await last_words(first) == "bad_signature"
+        claim = messages.join_digest(other, A.public, mine.nonce, mine.sealed_key, b"w")
+        resealed = dataclasses.replace(foreign, sealed_key=mine.sealed_key, signature=A.sign(claim))
+        await second.send_bytes(messages.encode(resealed))
+        assert await last_words(second) == "bad_seal"
+
+
 def test_an_upload_does_not_travel_unsealed():
     with pytest.raises(ValueError):
         messages.TYPES.index(ShareUpload)
@@ -109,8 +135,7 @@ async def test_recorded_messages_are_refused_in_and_out_of_their_connection_and_
         await thief._socket.send_bytes(sealed)
         assert (await answer(thief, Problem)).code == "bad_seal"
         socket, hello = await raw(site, http)
-        nonce = bytes(32)
-        join = Join(A.public, nonce, b"w", "x", A.sign(messages.join_digest(hello, A.public, nonce, b"w")))
+        join = join_of(hello)
         await socket.send_bytes(messages.encode(join))
         await site.stop()
         site.pool = new_pool(site.pool._storage._below.copy())
@@ -134,9 +159,9 @@ async def test_numbers_of_uploads_grow_but_may_have_gaps(site):
         link._uploads = 7
         await link.upload(upload)
         assert (await answer(link, ShareAccepted)).share == upload.signed.share.id
-        await link.send(SealedUpload(8, bytes(OVERHEAD)))
+        await link.send(SealedUpload(8, bytes(TAG)))
         assert (await answer(link, Problem)).code == "replayed"
-        await link.send(SealedUpload(9, bytes(OVERHEAD)))
+        await link.send(SealedUpload(9, bytes(TAG)))
         assert (await answer(link, Problem)).code == "bad_seal"
 
 

@@ -16,7 +16,8 @@ class Evolution(Strategy):
     """Regularised evolution (Real et al., arXiv 1802.01548) that begins stratified over the subspaces.
 
     First the starting points, then `initial` samples of every subspace, then children of the best of `tournament`
-    among the latest `population` results: old results leave the population by age, not by score.
+    among the latest `population` results: old results leave the population by age, not by score. A child that
+    someone trains already is mutated again: where many search, all that is next to the best is soon taken.
     """
 
     name: ClassVar[str] = "evolution"
@@ -47,9 +48,14 @@ class Evolution(Strategy):
             population = [genotype for genotype in population if genotype.startswith(within)]
         if not population:
             return None
+        child = b""
         for _ in range(ATTEMPTS // 10):
-            parents = rng.sample(population, min(self.tournament, len(population)))
-            genotype = archive.domain.space.mutate(min(parents, key=archive.rank), rng)
-            if fresh(archive, taken, genotype, within):
-                return genotype
+            if child in taken and child.startswith(within):
+                parent = child
+            else:
+                parents = rng.sample(population, min(self.tournament, len(population)))
+                parent = min(parents, key=archive.rank)
+            child = archive.domain.space.mutate(parent, rng)
+            if fresh(archive, taken, child, within):
+                return child
         return None

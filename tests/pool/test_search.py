@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool.pool import PoolSettings
-from pool.search import DEFAULT_STRATEGY, Archive, LocalSearch, Reinforce, Surrogate, surrogate
+from pool.search import DEFAULT_STRATEGY, Archive, Evolution, LocalSearch, Reinforce, Surrogate, surrogate
 from pool.search import STRATEGIES as CHOICES
 from pool.search.archive import TOP
 from pool.search.gaussian import Process
@@ -150,6 +150,20 @@ def test_local_search_climbs_from_the_best():
     ]
     left = next(near for near in around if near)
     assert LocalSearch().propose(archive, (), random.Random(2)) in left
+
+
+def test_where_all_that_is_next_to_the_best_is_leased_evolution_goes_on_from_there():
+    domain, rng = Domain(SPECS["stages-v1"]), random.Random(11)
+    parent = domain.sample(b"", rng)
+    while domain.cost(parent) is None:
+        parent = domain.sample(b"", rng)
+    archive = Archive(domain)
+    archive.add(result(parent, 1))
+    near = domain.space.neighbours(parent)
+    further = {genotype for one in near for genotype in domain.space.neighbours(one)}
+    assert len(further) * 100 < domain.space.distinct_count()
+    found = [Evolution().propose(archive, set(near), random.Random(seed)) for seed in range(50)]
+    assert set(found) <= further - {*near, parent}
 
 
 def test_the_surrogate_begins_with_larger_architectures_than_chance_but_not_with_the_largest_only():

@@ -8,6 +8,7 @@ section 2).
 from __future__ import annotations
 
 import functools
+import operator
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Space(ABC):
         """Raise `InvalidGenotype` unless every gene is present and within its range."""
         if len(genotype) != len(self.gene_sizes):
             raise InvalidGenotype(f"A genotype of {self.name} has {len(self.gene_sizes)} genes, not {len(genotype)}.")
+        if all(map(operator.lt, genotype, self.gene_sizes)):
+            return
         for position, (gene, size) in enumerate(zip(genotype, self.gene_sizes, strict=True)):
             if gene >= size:
                 raise InvalidGenotype(f"Gene {position} of {self.name} is {gene}, but must be below {size}.")

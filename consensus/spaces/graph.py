@@ -16,7 +16,7 @@ negative values become 0. See `consensus.exact.plan` for the arithmetic.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from consensus.spaces.base import Cost, InputShape, InvalidGenotype
 
@@ -33,8 +33,7 @@ LOGIT_GAIN = -2
 """Logits count 2^-2 fold in the softmax, in units of the features; see docs/exact-training.md."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One operation. `height`, `width`, `channels` describe its output; `pad` is the zero padding above and to the left
     (below and to the right there is as much as the output size asks for); `gain`: see the module."""
 

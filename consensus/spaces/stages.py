@@ -53,17 +53,19 @@ class StagesV1(Space):
         A graph is its list of blocks, and greedy packing of a list is unique: so one graph has one canonical genotype.
         """
         self.validate(genotype)
-        packed: list[Stage] = []
-        for stage in _stages(genotype):
-            depth = stage.depth
-            if depth and packed and stage.continues(packed[-1]):
-                moved = min(depth, MAX_DEPTH - packed[-1].depth)
-                packed[-1] = packed[-1]._replace(depth=packed[-1].depth + moved)
+        depths: list[int] = []
+        kinds: list[bytes] = []  # block, width and reduction
+        for start in range(STEM_GENES, len(genotype) - 1, len(STAGE_SIZES)):
+            depth, kind = genotype[start], genotype[start + 1 : start + len(STAGE_SIZES)]
+            if depth and kinds and kind[-1] == 0 and kind[:-1] == kinds[-1][:-1]:  # it continues the stage before
+                moved = min(depth, MAX_DEPTH - depths[-1])
+                depths[-1] += moved
                 depth -= moved
             if depth:
-                packed.append(stage._replace(depth=depth))
-        packed += [Stage(0, 0, 0, 0)] * (STAGES - len(packed))
-        return genotype[:STEM_GENES] + bytes(gene for stage in packed for gene in stage) + genotype[-1:]
+                depths.append(depth)
+                kinds.append(kind)
+        packed = b"".join([bytes([depth]) + kind for depth, kind in zip(depths, kinds, strict=True)])
+        return genotype[:STEM_GENES] + packed.ljust(STAGES * len(STAGE_SIZES), b"\0") + genotype[-1:]
 
     def decode(self, genotype: bytes, shape: InputShape) -> Graph:
         """See `Space.decode`. A head other than the mean is refused on a map of one pixel, where heads are alike."""

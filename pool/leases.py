@@ -168,9 +168,11 @@ class LeaseBook:
     failures: dict[bytes, int] = field(default_factory=dict)
     speeds: Speeds = field(default_factory=Speeds)
     _index: Index = field(default_factory=Index)
+    _last: int = 0  # id of the latest lease
 
     def load(self) -> None:
         """Read the leases back after a restart. Speeds are measured anew."""
+        self._last = int.from_bytes(self.storage.get(COUNTER) or b"", "big")
         for key, value in self.storage.iterate(PREFIX):
             try:
                 record = LeaseRecord.decode(value)
@@ -224,10 +226,11 @@ class LeaseBook:
         audits: frozenset[bytes] = frozenset(),
     ) -> Lease:
         """A new lease, durable when this returns. Its id was never used before."""
-        number = int.from_bytes(self.storage.get(COUNTER) or b"", "big") + 1
+        number = self._last + 1
         lease = Lease(number, *worker, prefix, genotypes, now, deadline)
         held = Held(lease, set(genotypes), now, audits, Rate(self.silence), genotypes, self.speeds.of(worker))
         self.storage.write([(COUNTER, number.to_bytes(8, "big")), held.record])
+        self._last = number
         self._enter(held)
         return lease
 

@@ -30,6 +30,7 @@ class Ledger:
         self.history = History(storage, self.raw)
         head = storage.get(HEAD) or bytes(8) + EMPTY
         self._edge, self.root = self.history.edge(int.from_bytes(head[:8], "big")), head[8:]
+        self._counts: dict[bytes, int] = {}  # of subjects that were appended to, as the storage has them
         if self._edge.root() != self.root:
             raise PoolFault("the root of the pool's ledger is not that of its entries")
 
@@ -50,6 +51,7 @@ class Ledger:
         head = edge.size.to_bytes(8, "big") + root
         self._storage.write([(_key(number), data), *nodes, *index, (HEAD, head), *(more or [])])
         self._edge, self.root = edge, root
+        self._counts[subject] = seen + 1
         return number
 
     def raw(self, number: int) -> bytes:
@@ -73,7 +75,8 @@ class Ledger:
 
     def count(self, subject: bytes) -> int:
         """How many entries there are about a member (an address), or general ones (b"")."""
-        return int.from_bytes(self._storage.get(_COUNT + subject) or b"", "big")
+        known = self._counts.get(subject)
+        return known if known is not None else int.from_bytes(self._storage.get(_COUNT + subject) or b"", "big")
 
     def page(self, subject: bytes, before: int | None, limit: int) -> list[int]:
         """Numbers of at most `limit` entries of `subject`, latest first, from its `before`-th one down."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from chain.collector import collect_young
 from chain.keys import PrivateKey
 from pool import messages
 from pool.batches import Batches, Evaluate
@@ -41,7 +42,8 @@ HANDSHAKES = Limit(size=0, rate=2.0, burst=128)
 """Connections that one host may open."""
 MODELS = 1024
 """Models of a work that are kept: more than the competition seals, as some results may yet be refuted."""
-COLLECT = (100_000, 20, 100)
+ENDED = 1024
+"""Ended connections, which leave cycles behind, after which the garbage collector looks at everything."""
 HOST_SECONDS = 600.0
 """How long a host that opens no connection is remembered: long enough that its bucket is full again."""
 
@@ -113,6 +115,7 @@ class PoolServer:
         self._best = BestScores()
         self._standings: dict[bytes, Standing] = {}
         self._standings_until = 0.0
+        self._ended = 0
 
     def routes(self) -> list[web.RouteDef]:
         """The routes for the node's API."""
@@ -121,10 +124,10 @@ class PoolServer:
     async def start(self) -> None:
         """Begin to watch over leases, and to train again what is disputed.
 
-        For the whole process: as many open files as the system allows, as every connection is one; and the garbage
-        collector looks for cycles less often, as going through what a pool holds took it half of the time.
+        For the whole process: as many open files as the system allows, as every connection is one; and while members
+        search, the garbage collector looks at new objects only, as going through all that a pool holds takes seconds.
         """
-        gc.set_threshold(*COLLECT)
+        collect_young()
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._spawn(self._watch())
@@ -145,6 +148,7 @@ class PoolServer:
         state = (self.pool.work, self.pool.leasing)
         if state != self._announced:
             self._announced = state
+            self._collect()
             for session in self._sessions:
                 if session.member:
                     self._spawn(session.announce())
@@ -210,11 +214,16 @@ class PoolServer:
             await session.run()
         finally:
             self._sessions.discard(session)
+            self._ended += 1
             self._hosts[host] -= 1
             if not self._hosts[host]:
                 del self._hosts[host]
             await socket.close()
         return socket
+
+    def _collect(self) -> None:
+        self._ended = 0
+        gc.collect()
 
     async def _watch(self) -> None:
         while True:
@@ -222,6 +231,8 @@ class PoolServer:
             now = self.clock()
             for host in [host for host, bucket in self._handshakes.items() if bucket.at < now - HOST_SECONDS]:
                 del self._handshakes[host]
+            if self._ended >= ENDED:
+                self._collect()
             for session in [session for session in self._sessions if session.sending and session.stuck(now)]:
                 log.info("a member does not read what it is sent; its connection ends")
                 session.abort()

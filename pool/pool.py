@@ -303,13 +303,13 @@ class Pool:
         except ShareRefused as refused:
             self._keep(share, refused, now)
             raise
-        points, genotype = work.points(validation_correct), share.genotype
+        id, points, genotype = share.id, work.points(validation_correct), share.genotype
         result = self.archives[work.id][1].get(genotype)
         writes, origin = self.leases.finished(genotype), None
         if result is None:
             origin = self.relays.went_on_from(share)
             doubtful = self._doubtful(share, origin)
-            writes += self.audits.enter(work.id, genotype, share.address, validation_correct, share.id, doubtful)
+            writes += self.audits.enter(work.id, genotype, share.address, validation_correct, id, doubtful)
         if origin is not None:
             writes += self.relays.set_origin(work.id, share, origin)
         writes += self.relays.finished(genotype)
@@ -326,7 +326,7 @@ class Pool:
         else:
             self.append(ShareEntry(at, signed, points), writes)
         self.leases.close(genotype)
-        return Accepted(share.id, points)
+        return Accepted(id, points)
 
     # --- the operator's hand
 
@@ -433,10 +433,14 @@ class Pool:
         looked_at, found = [], frozenset[bytes]()
         for genotype in itertools.islice(self.audits.waiting(work.id), _LOOKED_AT):
             looked_at.append(genotype)
-            result = archive.get(genotype)
-            if result is None or result.finder == member or genotype in trained or self.leases.audited(genotype):
+            if self.leases.audited(genotype) or genotype in trained:
                 continue
-            if not self.leases.given_up(genotype, self.settings.failures):
+            result = archive.get(genotype)
+            if (
+                result is not None
+                and result.finder != member
+                and not self.leases.given_up(genotype, self.settings.failures)
+            ):
                 found = frozenset([genotype])
                 break
         self.audits.postpone(work.id, looked_at)

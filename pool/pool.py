@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from chain.collector import no_collections
 from chain.keys import address_of
 from consensus.types import Payout
 from pool import checks, disputes, report, snapshot
@@ -343,9 +344,11 @@ class Pool:
 
     def save_snapshot(self) -> None:
         """Keep the state as it is, so that a start need not replay the ledger up to here."""
-        size, book = len(self.ledger), snapshot.state_of(self.book)
-        found = snapshot.Snapshot(size, self.ledger.root, self.results.began, book, *self.results.states())
-        snapshot.save(self._storage, found)
+        size = len(self.ledger)
+        with no_collections():  # it makes many objects, and frees them again
+            book, results = snapshot.state_of(self.book), self.results.states()
+            found = snapshot.Snapshot(size, self.ledger.root, self.results.began, book, *results)
+            snapshot.save(self._storage, found)
         self._saved = size
 
     # --- payout tables

@@ -83,7 +83,7 @@ class Results:
             snapshot.ArchiveState(
                 WorkRecord.of(work),
                 archive.starting_points,
-                tuple(self._numbers[id][result.genotype] for result in archive),
+                tuple(self._numbers[id][genotype] for genotype in archive.genotypes()),
             )
             for id, (work, archive) in self.archives.items()
         )

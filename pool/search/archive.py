@@ -89,6 +89,10 @@ class Archive:
         best = heapq.nsmallest(limit, self._ranks, key=self._ranks.__getitem__)
         return [self._results[genotype] for genotype in best]
 
+    def genotypes(self) -> Iterator[bytes]:
+        """Genotypes of all results, earliest first."""
+        return iter(self._results)
+
     def recent(self, limit: int) -> list[bytes]:
         """Genotypes of the latest results, latest first."""
         return list(itertools.islice(reversed(self._results), limit))

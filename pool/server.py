@@ -125,7 +125,7 @@ class PoolServer:
         """Begin to watch over leases, and to train again what is disputed.
 
         For the whole process: as many open files as the system allows, as every connection is one; and while members
-        search, the garbage collector looks at new objects only, as going through all that a pool holds takes seconds.
+        search, the garbage collector looks at new objects only, as going through all that a pool holds takes too long.
         """
         collect_young()
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

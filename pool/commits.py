@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 SECONDS = 0.012
 """How long a group takes further changes: between two groups everything else has its turn."""
+PASSES = 2
+"""Passes of the event loop between two groups: one reads what came in, one makes changes of it for the next group."""
 _Waiting = deque[tuple[Callable[[], Any], asyncio.Future[Any]]]
 
 
@@ -38,9 +40,16 @@ class GroupCommit:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if not self._urgent and not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._flush_after(PASSES)
         (self._urgent if urgent else self._waiting).append((change, future))
         return await future
+
+    def _flush_after(self, passes: int) -> None:
+        loop = asyncio.get_running_loop()
+        if passes:
+            loop.call_soon(self._flush_after, passes - 1)
+        else:
+            loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         outcomes: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
@@ -64,7 +73,7 @@ class GroupCommit:
             failure = Unavailable(f"the pool could not store the change now: {error}")
             outcomes = [(future, None, failure) for future, _, _ in outcomes]
         if self._urgent or self._waiting:
-            loop.call_soon(self._flush)
+            self._flush_after(PASSES)
         for future, value, refusal in outcomes:
             if future.cancelled():
                 continue

@@ -138,12 +138,14 @@ async def test_a_restored_node_is_asked_for_what_it_has_and_blamed_for_nothing(t
     restored.chain.base = 20
     forked.chain.grow(22, b"another branch")
     async with running(restored):
-        late.settings = forked.settings = settings(sync_grace=0.0, peers=(address(restored),))
-        async with running(late), running(forked):
-            await until(lambda: late.p2p.peers() and forked.p2p.peers())
-            await asyncio.sleep(0.5)
-            assert late.chain.tip.height == 0 and forked.chain.tip.height == 22
-            assert [peer.score for host in (late, forked) for peer in host.p2p.peers()] == [0, 0]
+        for host, height in ((forked, 22), (late, 0)):
+            host.settings = settings(sync_grace=0.0, peers=(address(restored),))
+            async with running(host):
+                await until(host.p2p.peers)
+                await asyncio.sleep(0.5)
+                assert host.chain.tip.height == height and [peer.score for peer in host.p2p.peers()] == [0]
+        async with running(late):
+            await until(late.p2p.peers)
             full.settings = settings(peers=(address(late),))
             async with running(full):
                 await until(lambda: late.chain.tip.id == restored.chain.tip.id)

@@ -10,14 +10,9 @@ import torch
 
 from bench.exact import mnist_14
 from bench.exact_float import FloatRun
+from bench.machine import memory
 from consensus.exact import Recipe, initial_state, run_segment
 from consensus.spaces import get_space
-
-
-def memory(what: str) -> float:
-    """Resident memory of this process in MB: `VmRSS` now, `VmHWM` at its peak. Linux only."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
 
 def main() -> None:
@@ -25,7 +20,7 @@ def main() -> None:
     kind, genotype, batch = sys.argv[1], bytes.fromhex(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     dataset, space = mnist_14(), get_space("stages-v1")
-    before = 0.0
+    before = 0
     for genes, size, steps in ((bytes(15), 2, 1), (genotype, batch, 3)):
         graph = space.decode(genes, dataset.shape)
         gc.collect()
@@ -36,7 +31,7 @@ def main() -> None:
         else:
             recipe = Recipe(steps, size, 1)
             run_segment(graph, dataset, recipe, b"memory", initial_state(graph, b"memory"), 0)
-    print(memory("VmHWM") - before)
+    print((memory("VmHWM") - before) / 2**20)
 
 
 if __name__ == "__main__":

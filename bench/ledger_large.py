@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from statistics import median
 import plyvel
 
 from bench.ledger_world import World, read_blocks, write_blocks
+from bench.machine import memory
 from chain.accounts import ACCOUNT
 from chain.importing import import_blocks
 from chain.leveldb import compact
@@ -85,7 +85,7 @@ def measure(path: Path, accounts: int) -> dict[str, float]:
     return {
         "transfer_us": round(transfer * 1e6, 1),
         "proof_us": round(median(times) * 1e6, 1),
-        "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "rss_mb": round(memory("VmHWM") / 2**20),
     }
 
 

@@ -19,6 +19,15 @@ def machine() -> dict[str, object]:
     }
 
 
+def memory(what: str, process: int | str = "self") -> int:
+    """Bytes of main memory that a process has: `VmRSS` now, `VmHWM` at most. Linux only.
+
+    `resource.getrusage` would count what the parent had when it started the process, too.
+    """
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

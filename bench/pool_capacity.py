@@ -25,6 +25,7 @@ from pathlib import Path
 import plyvel
 from aiohttp import web
 
+from bench.machine import memory
 from bench.pool_load import Member, Tally, score_of
 from bench.shares import NETWORK
 from chain.artifact import artifact_id
@@ -66,7 +67,7 @@ def _figures(lease_size: int, quick: bool) -> dict[str, object]:
         with _pool(folder, port, lease_size) as process:
             rest = lease_size * members / min(OFFERED, members * 2)
             found = asyncio.run(_load(process.pid, port, members, seconds, rest))
-            memory = _peak_memory(process.pid)
+            peak = memory("VmHWM", process.pid)
         began = time.perf_counter()
         db, pool = _open(folder, lease_size)
         restart = time.perf_counter() - began
@@ -78,7 +79,7 @@ def _figures(lease_size: int, quick: bool) -> dict[str, object]:
         "members": members,
         "model_bytes": MODEL_BYTES,
         **found,
-        "pool_peak_memory_mb": round(memory / 1e6, 1),
+        "pool_peak_memory_mb": round(peak / 1e6, 1),
         "shares_in_ledger": kept,
         "restart_seconds": round(restart, 2),
     }
@@ -148,12 +149,6 @@ def _pool(folder: Path, port: int, lease_size: int) -> Iterator[subprocess.Popen
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-
-
-def _peak_memory(pid: int) -> int:
-    """Bytes of main memory that the process had at most."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _processor_seconds(pid: int) -> float:

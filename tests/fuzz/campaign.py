@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+
+from bench.machine import memory
 
 SECONDS = 2.0  # processor time that one input may take
 MEMORY = 96 << 20  # bytes that one input may take at its worst: a block of 1 MiB that is nothing but lists takes 76 MiB
@@ -31,7 +32,7 @@ def campaign(name: str, trials: int, trial: Trial) -> None:
     """Call `trial` so often; what it raises tells the seed and the input."""
     seed = int(os.environ.get("PONAS_FUZZ_SEED") or random.SystemRandom().getrandbits(32))
     print(f"{name}: {trials} inputs, replay with PONAS_FUZZ_SEED={seed}")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    before = memory("VmRSS")
     previous = signal.signal(signal.SIGVTALRM, _too_slow)
     tried: list[Any] = []
     peak = 0
@@ -45,7 +46,7 @@ def campaign(name: str, trials: int, trial: Trial) -> None:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, previous)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
+    grown = memory("VmRSS") - before
     print(f"{name}: the worst traced input took {peak / 2**20:.1f} MiB, the process grew by {grown / 2**20:.0f} MiB")
     assert grown < GROWTH
 

@@ -228,12 +228,12 @@ def _build(folder: str, shares: int, per_epoch: int, members: int) -> None:
     pool = Pool(
         _Fast(Namespace(database, b"pool", Guard(Path(folder)))), PoolSettings(NETWORK, 1 << 20), random.Random(7)
     )
-    ledger, book, genes = pool.ledger, pool.book, get_space("stages-v1").gene_sizes
+    ledger, book, space = pool.ledger, pool.book, get_space("stages-v1")
     for number in range(-(-shares // per_epoch)):
         work = make_work(number, 600.0 * number)
         ledger.append(WorkEntry(0, WorkRecord.of(work)))
         for i in range(min(per_epoch, shares - number * per_epoch)):
-            genotype = bytes(rng.randrange(size) for size in genes)
+            genotype = space.canonical(bytes(rng.randrange(size) for size in space.gene_sizes))
             key, score = rng.choice(keys), round(rng.gauss(LEVEL, SPREAD))
             signed = SignedShare(make_share(work, i, genotype, key.public, score), rng.randbytes(64))
             entry = ShareEntry(0, signed, work.points(score))

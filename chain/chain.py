@@ -1,6 +1,7 @@
 """Chain selection: takes blocks, keeps the best chain in the store. No time, no network. Source: protocol 7 and L12.
 
 Best is the chain with more blocks; of equal length, the one seen first. A branch is executed only when it would win.
+How a node that was away chooses between branches that fork deeper than `max_rollback` stands in `chain.density`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
+from chain.checkpoints import Checkpoints
 from chain.deadline import Deadline
 from chain.errors import BadBlock, Invalid, Reject, TooDeep, UnknownParent
 from chain.failures import other_network
@@ -29,6 +31,8 @@ from chain.verify import verify_store
 
 _DENSE = 10  # ids of a locator that follow one another before the steps grow
 _MAX_LOCATOR = 128  # ids of a peer's locator that are looked at
+_PRUNED_AT_ONCE = 1024  # undo records that one change of tip removes at most
+_UNDONE_AT_ONCE = 256  # blocks that one write of `rewind` takes back
 _RESERVE = 512  # bytes kept free in a draft for header and coinbase, before the first draft has shown their size
 
 
@@ -53,12 +57,17 @@ class Outcome:
 class Chain:
     """The best chain of one store under one set of rules.
 
-    Raises StoreError where the store belongs to another genesis or is damaged.
+    Raises StoreError where the store belongs to another genesis, is damaged, or contradicts a checkpoint.
     """
 
-    def __init__(self, store: Store, rules: Rules, side: SidePool | None = None) -> None:
+    def __init__(
+        self, store: Store, rules: Rules, side: SidePool | None = None, checkpoints: Checkpoints | None = None
+    ) -> None:
         self.store = store
         self.rules = rules
+        self.checkpoints = checkpoints if checkpoints is not None else Checkpoints()
+        self.horizon: int | None = None  # slot; undo records are kept for what may be compared by density after it
+        self.decided = -1  # height; of branches that leave there or before, density has decided and not length
         store.use_index(rules.index)
         self._reserve = _RESERVE
         self._side = side if side is not None else SidePool()
@@ -68,10 +77,12 @@ class Chain:
             undo: Changes = dict.fromkeys(state)
             store.commit(TipChange((), ((Block(self.genesis, ()), undo),), state, nodes))
             self.tip = self.genesis
+            self.checkpoints.check_store(store)
             return
         if store.id_at(0) != self.genesis.id:
             raise other_network(store.path, "starts from another genesis block: of another file or of a version before")
         self.tip = check_tip(store, tip)
+        self.checkpoints.check_store(store)
 
     @property
     def state(self) -> StateView:
@@ -102,14 +113,17 @@ class Chain:
         if self._side.is_bad(header.parent):
             self._side.mark_bad_child(block.id)
             raise BadBlock("the block follows an invalid one", "bad_ancestor")
+        try:
+            self.checkpoints.check(header)
+        except BadBlock:
+            self._side.mark_bad(block.id)
+            raise
         parent = self.header(header.parent)
         if parent is None:
             raise UnknownParent(f"parent {header.parent.hex()} is not known")
-        _check_link(parent, header)
+        check_link(parent, header)
         branch, fork = self._branch(block)
-        if self.tip.slot - fork.slot > self.rules.parameters.max_rollback:
-            depth = self.tip.slot - fork.slot
-            raise TooDeep(f"the branch forks {depth} slots back, the limit is {self.rules.parameters.max_rollback}")
+        self._check_depth(fork)
         check_stateless(self.rules, block)
         if header.height <= self.tip.height:
             self._side.add(block)
@@ -127,12 +141,72 @@ class Chain:
             try:
                 if block.header.parent != parent.id:
                     raise UnknownParent(f"block {block.id.hex()} does not follow the one before")
-                _check_link(parent, block.header)
+                check_link(parent, block.header)
+                self.checkpoints.check(block.header)
             except Invalid:
                 self._connect(blocks[:number])
                 raise
             parent = block.header
         self._connect(blocks)
+
+    def is_deep(self, fork: Header) -> bool:
+        """Whether length does not decide about a branch that leaves the best chain after `fork`."""
+        return self.tip.slot - fork.slot > self.rules.parameters.max_rollback or fork.height <= self.decided
+
+    def rewind(self, fork: Header) -> None:
+        """Take back the blocks after `fork`, a block of the best chain, the newest first, some hundred to a write.
+
+        Raises TooDeep where an undo record is gone; nothing has changed then. After a crash the tip is one between.
+        """
+        self._check_undo(fork)
+        while self.tip.id != fork.id:
+            lowest = max(fork.height, self.tip.height - _UNDONE_AT_ONCE)
+            target = self.canonical(lowest)
+            state, nodes = Overlay(self.store.state), Overlay(self.store.nodes)
+            self.undo(target, state, nodes)
+            heights = range(self.tip.height, target.height, -1)
+            undone = tuple(self._canonical_block(self._canonical_id(height)) for height in heights)
+            self.store.commit(TipChange(undone, (), state.changes, nodes.changes))
+            self.tip = target
+
+    def undo(self, fork: Header, state: Overlay, nodes: Overlay) -> None:
+        """Write the state after `fork`, a block of the best chain, to overlays on the present one; raises TooDeep."""
+        for height in range(self.tip.height, fork.height, -1):
+            undo = self.store.undo(height)
+            if undo is None:
+                raise TooDeep(f"the undo record of height {height} is pruned")
+            state.changes.update(undo)
+        if self.tip.id == fork.id:
+            return
+        with self._intact_tree():
+            root = update(nodes, state.changes)
+        if root != fork.state_root:
+            raise self.store.damaged(f"the undo records do not lead back to the state at height {fork.height}")
+
+    def execute(self, parent: Header, state: Overlay, nodes: Overlay, block: Block, last: Block) -> Changes:
+        """Apply `block`, on the way to `last`, to overlays with the state after `parent`; returns its undo record.
+
+        Raises Invalid; a block that breaks a rule is remembered as invalid, with those that follow it.
+        """
+        try:
+            return self._execute(parent, state, nodes, block)
+        except Reject:
+            self._condemn(block, last)
+            raise
+
+    def _check_depth(self, fork: Header) -> None:
+        """Raise TooDeep where length does not decide about a branch that leaves after `fork`."""
+        trusted = self.checkpoints.reached(self.tip.height)
+        if fork.height < trusted:
+            raise TooDeep(f"the branch forks at height {fork.height}, before the checkpoint at {trusted}")
+        if self.is_deep(fork):
+            depth = self.tip.slot - fork.slot
+            raise TooDeep(f"the branch forks {depth} slots back, the limit is {self.rules.parameters.max_rollback}")
+
+    def _check_undo(self, fork: Header) -> None:
+        lowest = self.store.lowest_undo()
+        if self.tip.id != fork.id and (lowest is None or lowest > fork.height + 1):
+            raise TooDeep(f"the blocks after height {fork.height} can no longer be undone")
 
     def _connect(self, blocks: Sequence[Block]) -> None:
         if not blocks:
@@ -156,9 +230,10 @@ class Chain:
     def _switch(self, fork: Header, branch: list[Block]) -> Outcome:
         """Undo the best chain back to `fork`, apply `branch`, write both together."""
         state, nodes = Overlay(self.store.state), Overlay(self.store.nodes)
-        with self._intact_tree():
-            disconnected = self._undo_to(fork, state, nodes)
-            connected = self._execute_all(fork, state, nodes, branch)
+        self.undo(fork, state, nodes)
+        connected = self._execute_all(fork, state, nodes, branch)
+        heights = range(self.tip.height, fork.height, -1)
+        disconnected = [self._canonical_block(self._canonical_id(height)) for height in heights]
         prune_below = self._prune_below(fork, branch)
         change = TipChange(tuple(disconnected), tuple(connected), state.changes, nodes.changes, prune_below)
         self.store.commit(change)
@@ -178,29 +253,9 @@ class Chain:
         """Apply `branch` to the overlays; return its blocks with their undo records."""
         connected: list[tuple[Block, Changes]] = []
         for block in branch:
-            try:
-                undo = self._execute(parent, state, nodes, block)
-            except Reject:
-                self._condemn(block, branch[-1])
-                raise
-            connected.append((block, undo))
+            connected.append((block, self.execute(parent, state, nodes, block, branch[-1])))
             parent = block.header
         return connected
-
-    def _undo_to(self, fork: Header, state: Overlay, nodes: Overlay) -> list[Block]:
-        """Write the state after `fork` to the overlays; return the blocks undone, newest first."""
-        disconnected: list[Block] = []
-        header = self.tip
-        while header.id != fork.id:
-            undo = self.store.undo(header.height)
-            if undo is None:
-                raise TooDeep(f"the undo record of height {header.height} is pruned")
-            state.changes.update(undo)
-            disconnected.append(self._canonical_block(header.id))
-            header = self._canonical_header(header.parent)
-        if disconnected and update(nodes, state.changes) != fork.state_root:
-            raise self.store.damaged(f"the undo records do not lead back to the state at height {fork.height}")
-        return disconnected
 
     def _execute(self, parent: Header, state: Overlay, nodes: Overlay, block: Block) -> dict[bytes, bytes | None]:
         """Apply one block to the overlays; return its undo record."""
@@ -213,7 +268,9 @@ class Chain:
             if old != value:
                 undo[key] = old
                 changes[key] = value
-        if update(nodes, changes) != block.header.state_root:
+        with self._intact_tree():
+            root = update(nodes, changes)
+        if root != block.header.state_root:
             raise BadBlock("the state root does not fit the state after the block", "bad_state_root")
         state.changes.update(changes)
         return undo
@@ -226,11 +283,13 @@ class Chain:
     def _prune_below(self, fork: Header, branch: Sequence[Block]) -> int:
         """Height below which no undo record is needed, with a margin for a tip whose slot moves back in a reorg."""
         tip = branch[-1].header
-        floor = tip.slot - 2 * self.rules.parameters.max_rollback
+        oldest = tip.slot if self.horizon is None else min(tip.slot, self.horizon)
+        floor = oldest - 2 * self.rules.parameters.max_rollback
         lowest = self.store.lowest_undo() if floor > 0 else None
         if lowest is None:
             return 0
-        while lowest < tip.height - 1:
+        end = min(tip.height - 1, lowest + _PRUNED_AT_ONCE)
+        while lowest < end:
             new = lowest - fork.height
             header = branch[new - 1].header if new > 0 else self._canonical_header(self._canonical_id(lowest))
             if header.slot >= floor:
@@ -320,6 +379,18 @@ class Chain:
             blocks.append(block)
         return blocks
 
+    def headers_after(self, locator: Sequence[bytes], limit: int) -> list[Header]:
+        """Headers of the best chain after the first id of `locator` that is on it, at most `limit`; see `after`."""
+        common = next((header for i in locator[:_MAX_LOCATOR] if (header := self.store.header(i)) is not None), None)
+        if common is None or common.height + 1 < self.store.base:
+            return []
+        heights = range(common.height + 1, min(self.tip.height, common.height + limit) + 1)
+        return [self._canonical_header(self._canonical_id(height)) for height in heights]
+
+    def canonical(self, height: int) -> Header:
+        """Header of the block of the best chain at `height`, which must be there."""
+        return self._canonical_header(self._canonical_id(height))
+
     def transaction(self, transaction_id: bytes) -> tuple[Transaction, int, int] | None:
         """A transaction of the best chain with its height and its index in the block."""
         position = self.store.position(transaction_id)
@@ -385,7 +456,7 @@ def make_genesis(rules: Rules) -> tuple[Header, dict[bytes, bytes | None], dict[
     return header, state.changes, nodes.changes
 
 
-def _check_link(parent: Header, header: Header) -> None:
+def check_link(parent: Header, header: Header) -> None:
     """What a header must keep to be worth a closer look. Cheap."""
     if header.height != parent.height + 1:
         raise BadBlock(f"height {header.height} after {parent.height}", "bad_height")

@@ -12,7 +12,7 @@ import plyvel
 class StoreError(Exception):
     """The database cannot be used. `code` is stable; `remedy` says what the operator can do.
 
-    Codes: missing, not_creatable, locked, corrupt, other_network, newer_schema, disk_full, io.
+    Codes: missing, not_creatable, locked, corrupt, other_network, newer_schema, checkpoint, disk_full, io.
     """
 
     def __init__(self, code: str, message: str, remedy: str) -> None:

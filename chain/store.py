@@ -41,7 +41,10 @@ Changes = Mapping[bytes, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class TipChange:
-    """What one change of tip writes. `disconnected` newest first, `connected` oldest first, each with its undo."""
+    """What one change of tip writes. `disconnected` newest first, `connected` oldest first, each with its undo.
+
+    Where nothing is connected the tip moves back to the parent of the last one disconnected.
+    """
 
     disconnected: tuple[Block, ...]
     connected: tuple[tuple[Block, Changes], ...]
@@ -240,9 +243,9 @@ class Store:
 
     def commit(self, change: TipChange) -> None:
         """Write one change of tip in one synced batch; then, and only then, change the caches."""
-        tip = change.connected[-1][0] if change.connected else None
-        if tip is None:
-            raise ValueError("a change of tip connects at least one block")
+        if not change.connected and not change.disconnected:
+            raise ValueError("a change of tip connects or disconnects at least one block")
+        tip = change.connected[-1][0].id if change.connected else change.disconnected[-1].header.parent
         listed = self._index_changes(change.state)
         with self.guard.writing(), self._db.write_batch(transaction=True, sync=self._durable) as batch:
             for block in change.disconnected:
@@ -253,7 +256,7 @@ class Store:
             put_all(batch, layout.NODE, change.nodes.items())
             put_all(batch, layout.LISTED, listed)
             self._prune(batch, change.prune_below)
-            batch.put(layout.META_TIP, tip.id)
+            batch.put(layout.META_TIP, tip)
         for block in change.disconnected:
             self._headers.drop(block.id)
             self._blocks.drop(block.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chain.checkpoints import Checkpoint
 from ponas_node.miner.executor import STATE_SECONDS
 from ponas_node.pool_config import PoolOptions
 from pool.search import DEFAULT_STRATEGY
@@ -31,4 +32,5 @@ class NodeConfig:
     pools: tuple[str, ...] = ()  # to mine for; a node that searches alone as well does so only while none answers
     state_seconds: float | None = STATE_SECONDS  # see `PoolMember`, for these pools
     strategy: str = DEFAULT_STRATEGY  # of a pool or a solo search; see `ponas_node.strategies`
+    checkpoints: tuple[Checkpoint, ...] = ()  # blocks that the operator trusts
     label: str = "node"

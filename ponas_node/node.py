@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from chain.chain import Chain, Outcome, Status
+from chain.checkpoints import Checkpoints
 from chain.errors import Ignore, Invalid, Missing, TooDeep
 from chain.failures import StoreError
 from chain.keys import PrivateKey
@@ -27,6 +28,8 @@ from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.api import create_app
 from ponas_node.artifacts import ArtifactStore
+from ponas_node.branches import Branches
+from ponas_node.clock import EARLY, ClockStatus, EarlyBlocks, compare
 from ponas_node.config import NodeConfig
 from ponas_node.datasets import provide_built_in
 from ponas_node.keyfile import load_or_create_key
@@ -39,7 +42,6 @@ from pool.work import Work, validation_samples
 
 log = logging.getLogger(__name__)
 _ROUNDS = 64  # times that facts are established for one item before it is given up
-_EARLY = 1  # slots that a block may be ahead of this node's clock
 
 
 class Node:
@@ -64,7 +66,12 @@ class Node:
         self.artifacts = ArtifactStore(config.data / "artifacts")
         self.oracle = Oracle(self.store.facts, self.artifacts, self._fetch, config.device)
         self.rules = ConsensusRules(genesis, self.oracle)
-        self.chain = Chain(self.store, self.rules)
+        try:
+            self.chain = Chain(self.store, self.rules, checkpoints=Checkpoints(config.checkpoints))
+        except BaseException:
+            self.store.close()
+            raise
+        self.branches = Branches(self)
         self.mempool = Mempool(self.rules)
         self.p2p = Network(
             self,
@@ -79,8 +86,8 @@ class Node:
         self.minter = Minter(self, key) if key is not None else None
         self.services: list[Any] = []  # pool or solo search, added before start
         self.tip_listeners: list[Callable[[Outcome], None]] = []
+        self.early = EarlyBlocks()
         self.reorgs = 0
-        self.deep_reorgs_refused = 0
         self.api_port = config.api_port
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = asyncio.Event()  # a part of the node failed for good: whoever runs the node stops it
@@ -96,6 +103,7 @@ class Node:
         await self.p2p.start()
         await self._start_api()
         self.spawn(self._warm_up())
+        self.spawn(self._watch_clock())
         if self.config.prover_delay >= 0:
             self.spawn(self.prover.run())
         if self.minter is not None:
@@ -156,6 +164,27 @@ class Node:
             except Invalid as error:
                 log.warning("%s: the dataset of task %r is not here yet: %s", self.config.label, task.spec.name, error)
 
+    async def _watch_clock(self) -> None:
+        """With every slot: judge the blocks that waited for it, and say where the clock is off."""
+        parameters, warned = self.genesis.consensus, False
+        while True:
+            await asyncio.sleep(max(0.01, parameters.time_of(self.slot() + 1) - self.now()))
+            await self.take_due()
+            warning = self.clock_status().warning
+            if warning is not None and not warned:
+                log.warning("%s: %s", self.config.label, warning)
+            elif warning is None and warned:
+                log.info("%s: the clock agrees with the peers' again", self.config.label)
+            warned = warning is not None
+
+    async def take_due(self) -> None:
+        """Judge the blocks whose slot has begun meanwhile."""
+        for block, peer in self.early.due(self.slot()):
+            try:
+                await self.receive_block(block, peer)
+            except Invalid as error:  # where its parent is missing, catching up brings both
+                log.debug("block %s that had waited was dropped: %s", block.id.hex()[:16], error)
+
     async def _start_api(self) -> None:
         app = create_app(self)
         app.add_routes(self.extra_routes)
@@ -204,6 +233,10 @@ class Node:
         """How far catching up has come."""
         return asdict(self.p2p.sync_status())
 
+    def clock_status(self) -> ClockStatus:
+        """How this node's clock stands to its peers'."""
+        return compare(self.p2p.clocks_ahead(), self.genesis.consensus.slot_milliseconds / 1000)
+
     def refusals(self) -> list[dict[str, Any]]:
         """The last peers that were refused, with reasons."""
         return [asdict(refusal) for refusal in self.p2p.refusals]
@@ -220,7 +253,8 @@ class Node:
         """Metrics beyond the chain's own."""
         return {
             "reorgs": self.reorgs,
-            "deep_reorgs_refused": self.deep_reorgs_refused,
+            "deep_reorgs_refused": self.branches.refused,
+            "branches_adopted": self.branches.adopted,
             "results_evaluated": self.oracle.evaluated,
             "evaluation_seconds": self.oracle.seconds,
             "beacons_proven": self.prover.proven,
@@ -239,7 +273,7 @@ class Node:
             try:
                 self.mempool.add(transaction, self.chain.state, self._next_context())
             except Missing as error:
-                await self._establish(error, FOR_MEMPOOL, peer)
+                await self.establish(error, FOR_MEMPOOL, peer)
             else:
                 self.p2p.announce_transaction(transaction.id)
                 return
@@ -251,23 +285,26 @@ class Node:
 
     async def receive_block(self, block: Block, peer: bytes | None) -> Outcome:
         """Check a block and follow it where it makes a longer chain; raises Invalid."""
-        if block.header.slot > self.slot() + _EARLY:
+        joining = self.branches.joining  # by the tip before this block
+        if block.header.slot > self.slot() + EARLY:
+            self.early.put(block, peer, self.slot())
             raise Ignore(f"slot {block.header.slot} has not begun yet", "early")
         for _ in range(_ROUNDS):
             try:
                 outcome = self.chain.add_block(block)
             except Missing as error:
-                await self._establish(error, FOR_BLOCK, peer)
+                await self.establish(error, FOR_BLOCK, peer)
             except TooDeep as error:
-                self.deep_reorgs_refused += 1
-                log.error("%s: refused block %s: %s", self.config.label, block.id.hex()[:16], error)
+                if not joining:
+                    self.branches.report(f"refused block {block.id.hex()[:16]}: {error}")
                 raise
             else:
-                self._after(outcome, block)
+                self.after(outcome, block)
                 return outcome
         raise Ignore("the facts that the block needs keep changing", "unsettled")
 
-    async def _establish(self, missing: Missing, priority: int, peer: bytes | None) -> None:
+    async def establish(self, missing: Missing, priority: int, peer: bytes | None) -> None:
+        """Learn the facts that something needs; raises Unavailable. `peer` should have the artifacts."""
         work = [self.oracle.establish(fact, priority, peer) for fact in missing.facts]  # type: ignore[arg-type]
         for done in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(done, BaseException):
@@ -276,9 +313,10 @@ class Node:
     async def _establish_quietly(self, facts: tuple[object, ...]) -> None:
         """For waiting transactions whose facts a reorganisation changed; they count again at the next tip."""
         with contextlib.suppress(Invalid):
-            await self._establish(Missing(facts), FOR_MEMPOOL, None)
+            await self.establish(Missing(facts), FOR_MEMPOOL, None)
 
-    def _after(self, outcome: Outcome, block: Block) -> None:
+    def after(self, outcome: Outcome, block: Block | None) -> None:
+        """Tell every part of a new tip, and the peers of the block that it is, if it is one."""
         if outcome.status not in (Status.EXTENDED, Status.REORG):
             return
         if outcome.status is Status.REORG:
@@ -288,7 +326,8 @@ class Node:
         wanted = self.mempool.wanted()
         if wanted:
             self.spawn(self._establish_quietly(tuple(wanted)))
-        self.p2p.announce_block(block.id)
+        if block is not None:
+            self.p2p.announce_block(block.id)
         for listener in self.tip_listeners:
             listener(outcome)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -58,12 +59,17 @@ async def status(request: web.Request) -> web.Response:
         "state_root": tip.state_root.hex(),
         **clock_json(view),
         "time": view.now(),
+        "clock": asdict(view.clock_status()),
         "seats": len(records.active_seats(state)),
         "supply": coins,
         "supply_text": format_amount(coins),
         "peers": len(view.peers()),
         "syncing": bool(sync.get("syncing")),
         "sync": sync,
+        "checkpoints": [
+            {"height": each.height, "block": each.id.hex(), "reached": each.height <= tip.height}
+            for each in view.chain.checkpoints
+        ],
         "mempool": len(view.mempool),
         "pool": view.pool_summary() is not None,
         "counters": dict(view.counters()),

@@ -13,6 +13,7 @@ from chain.types import Transaction
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.artifacts import ArtifactStore
+from ponas_node.clock import ClockStatus
 
 
 class MempoolView(Protocol):
@@ -93,6 +94,10 @@ class NodeView(Protocol):
 
     def sync_status(self) -> Mapping[str, Any]:
         """At least `syncing`: bool; while it is true also what is left and an estimate."""
+        ...
+
+    def clock_status(self) -> ClockStatus:
+        """How this node's clock stands to its peers'."""
         ...
 
     def refusals(self) -> Sequence[Mapping[str, Any]]:

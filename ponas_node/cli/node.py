@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from chain.checkpoints import BadCheckpoint, Checkpoint, Checkpoints, parse_checkpoint
 from chain.keys import PrivateKey
 from consensus.genesis import Genesis
 from ponas_node.cli.errors import USAGE, UserError
@@ -60,6 +61,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     add("--genesis", metavar="FILE", type=Path, help="genesis file of the network (a full node needs it)")
     add("--data", metavar="DIR", type=Path, default=Path("ponas-data"), help="data directory (default: %(default)s)")
     add("--peer", action="append", default=[], metavar="HOST:PORT", help="a peer to stay connected to; may be repeated")
+    add(
+        "--checkpoint", action="append", default=[], type=_checkpoint, metavar="HEIGHT:HASH",
+        help="a block that you trust: the node follows no branch without it; may be repeated",
+    )  # fmt: skip
     add("--p2p-host", metavar="HOST", default="127.0.0.1", help="address to listen on for peers (default: %(default)s)")
     add("--p2p-port", metavar="N", type=int, default=DEFAULT_P2P, help="port for peers (default: %(default)s)")
     add("--api-host", metavar="HOST", default="127.0.0.1", help="address of the HTTP API (default: %(default)s)")
@@ -83,8 +88,22 @@ def node_config(arguments: argparse.Namespace, label: str, pool: bool = False, s
         data=arguments.data, p2p_host=arguments.p2p_host, p2p_port=arguments.p2p_port, api_host=arguments.api_host,
         api_port=arguments.api_port, peers=tuple(arguments.peer), advertise=arguments.advertise,
         device=arguments.device, pool=pool, solo=solo, prover_delay=arguments.prover_delay, label=label,
-        strategy=arguments.strategy,
+        strategy=arguments.strategy, checkpoints=_checkpoints(arguments.checkpoint),
     )  # fmt: skip
+
+
+def _checkpoint(text: str) -> Checkpoint:
+    try:
+        return parse_checkpoint(text)
+    except BadCheckpoint as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _checkpoints(given: list[Checkpoint]) -> tuple[Checkpoint, ...]:
+    try:
+        return tuple(Checkpoints(given))
+    except BadCheckpoint as error:
+        raise UserError(f"--checkpoint: {error}.", USAGE) from error
 
 
 def read_genesis(path: Path | None) -> Genesis:

@@ -35,3 +35,11 @@ class RequestFailed(Exception):
 
 class TimedOut(RequestFailed):
     """A request that was not answered in time, by a peer that is still there."""
+
+
+class GiveUp(Exception):
+    """Not with this peer, not now; `long` where it will be the same for a while. The peer did nothing wrong."""
+
+    def __init__(self, reason: str, long: bool = False) -> None:
+        super().__init__(reason)
+        self.long = long

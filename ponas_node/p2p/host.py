@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from chain.checkpoints import Checkpoints
 from chain.keys import PrivateKey
 from chain.types import Block, Header, Transaction
 from ponas_node.artifacts import ArtifactStore
@@ -28,6 +29,23 @@ class ChainView(Protocol):
         """Height at which the blocks begin, beside genesis; 0 where all are there."""
         ...
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Blocks that the operator trusts."""
+        ...
+
+    def canonical(self, height: int, /) -> Header:
+        """Header of the block of the best chain at a height from `base` to the tip's."""
+        ...
+
+    def is_deep(self, fork: Header, /) -> bool:
+        """Whether length does not decide about a branch that leaves the best chain after `fork`."""
+        ...
+
+    def headers_after(self, locator: Sequence[bytes], limit: int, /) -> list[Header]:
+        """Headers of the best chain after the first id of `locator` on it."""
+        ...
+
     def has(self, block_id: bytes, /) -> bool:
         """Whether a block is known, on whatever branch."""
         ...
@@ -42,6 +60,39 @@ class ChainView(Protocol):
 
     def after(self, locator: Sequence[bytes], limit_blocks: int, limit_bytes: int, /) -> list[Block]:
         """Blocks of the best chain after the first id of `locator` on it; at least one where there is one."""
+        ...
+
+
+class Branches(Protocol):
+    """What the node does about branches that fork deep."""
+
+    @property
+    def joining(self) -> bool:
+        """Whether the node has yet to find out which branch its network is on."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Slots after a deep fork whose blocks are counted."""
+        ...
+
+    def density(self, fork: Header) -> int:
+        """Blocks of the best chain in the window after `fork`, one of its blocks."""
+        ...
+
+    def check_open(self, fork: Header) -> None:
+        """Raise TooDeep where the best chain must not be left after `fork`, however dense another branch is."""
+        ...
+
+    async def adopt(self, blocks: Sequence[Block], peer: bytes) -> None:
+        """Follow these blocks of the node `peer`, all those in a window, in place of ours where they are more.
+
+        Raises chain.errors.Invalid as `receive_block` does; nothing has changed then.
+        """
+        ...
+
+    def pin(self, fork: Header, header: Header) -> None:
+        """Go back to `fork` and on with nothing but `header`: a checkpoint has proven it. Raises TooDeep."""
         ...
 
 
@@ -71,6 +122,11 @@ class Host(Protocol):
     @property
     def max_artifact_bytes(self) -> int:
         """No artifact larger than this is fetched."""
+        ...
+
+    @property
+    def branches(self) -> Branches:
+        """What the node does about branches that fork deep."""
         ...
 
     def now(self) -> float:

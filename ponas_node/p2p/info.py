@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """A connected peer. Times are Unix seconds, `latency` seconds or None before the first pong, ids hex."""
+    """A connected peer. Times are Unix seconds, `latency` and `clock_ahead`, by which its
+    clock is ahead of ours, seconds or None before the first pong, ids hex.
+    """
 
     key: str
     address: str
@@ -17,6 +19,7 @@ class PeerInfo:
     tip: str
     connected_since: float
     latency: float | None
+    clock_ahead: float | None
     score: float
     bytes_in: int
     bytes_out: int
@@ -34,10 +37,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """How far catch-up is. `eta_seconds` is None where there is no estimate."""
+    """How far catch-up is. `eta_seconds` is None where there is no estimate.
+
+    `joining`: the node was away, and does not take the branch that it is on for that of the network yet.
+    """
 
     syncing: bool
     height: int
     best_height: int
     blocks_per_second: float
     eta_seconds: float | None
+    joining: bool = False

@@ -42,6 +42,8 @@ LIMITS: dict[type[Record], Limit] = {
     m.Chunk: Limit(70000),
     m.GetPeers: Limit(16, 0.2, 5),
     m.Peers: Limit(8192),
+    m.GetHeaders: Limit(8192, 8, 32),
+    m.Headers: Limit(384 * m.MAX_HEADERS),
 }
 UNKNOWN = Limit(1024, 1, 5)
 MAX_FRAME = 1 + max(limit.most for limit in LIMITS.values())

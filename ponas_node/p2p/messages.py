@@ -8,13 +8,14 @@ from typing import Annotated
 
 from chain.artifact import CHUNK
 from chain.encoding import U8, U32, U64, Hash, PublicKey, Record, Signature, Size
-from chain.types import MAX_BLOCK, Block, Transaction
+from chain.types import MAX_BLOCK, Block, Header, Transaction
 
-VERSION = 2
+VERSION = 3
 MAX_IDS = 128  # in one Announce, Request or NotFound
 MAX_LOCATOR = 128
 MAX_BATCH_BLOCKS = 128
 MAX_BATCH_BYTES = 512 << 10
+MAX_HEADERS = 256  # in one Headers
 MAX_CHUNKS = 16384  # of one artifact: 1 GiB
 MAX_ADDRESSES = 64
 
@@ -72,9 +73,10 @@ class Ping(Record):
 
 @dataclass(frozen=True, slots=True)
 class Pong(Record):
-    """Reply to Ping."""
+    """Reply to Ping. `time`: Unix time of the sender's clock, in milliseconds."""
 
     request: U32
+    time: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,24 @@ class Peers(Record):
     addresses: Annotated[tuple[Annotated[str, Size(1, 72)], ...], Size(0, MAX_ADDRESSES)]
 
 
-Reply = Pong | Blocks | ArtifactInfo | Chunk | Peers
+@dataclass(frozen=True, slots=True)
+class GetHeaders(Record):
+    """Asks for at most `most` headers that follow the first id of `locator` on the receiver's best chain."""
+
+    request: U32
+    most: U32
+    locator: Annotated[tuple[Hash, ...], Size(1, MAX_LOCATOR)]
+
+
+@dataclass(frozen=True, slots=True)
+class Headers(Record):
+    """Reply to GetHeaders: oldest first."""
+
+    request: U32
+    headers: Annotated[tuple[Header, ...], Size(0, MAX_HEADERS)]
+
+
+Reply = Pong | Blocks | ArtifactInfo | Chunk | Peers | Headers
 
 TYPES: dict[int, type[Record]] = {
     1: Hello,
@@ -203,6 +222,8 @@ TYPES: dict[int, type[Record]] = {
     18: Chunk,
     19: GetPeers,
     20: Peers,
+    21: GetHeaders,
+    22: Headers,
 }
 NUMBERS: dict[type[Record], int] = {cls: number for number, cls in TYPES.items()}
 

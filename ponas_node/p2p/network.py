@@ -121,12 +121,17 @@ class Network:
                 tip=session.tip.hex(),
                 connected_since=wall - (now - session.since),
                 latency=session.latency,
+                clock_ahead=session.clock_ahead,
                 score=self._roster.standing.score(session.key, now),
                 bytes_in=session.bytes_in,
                 bytes_out=session.bytes_out,
             )
             for session in self._roster
         ]
+
+    def clocks_ahead(self) -> list[float]:
+        """Seconds by which the clocks of the peers are ahead of this node's, as far as they have told."""
+        return [session.clock_ahead for session in self._roster if session.clock_ahead is not None]
 
     def sync_status(self) -> SyncStatus:
         """How far catch-up is."""
@@ -221,7 +226,7 @@ class Network:
             if error.code not in ("duplicate", "lost", "stopping") and not learned_self:
                 self._roster.refuse(address, error.code, str(error))
             raise
-        session = Session(socket, hello, address, dialled, self.settings, _clock())
+        session = Session(socket, hello, address, dialled, self.settings, _clock(), self._host.now)
         session.on_misbehaviour = self._roster.blame_session
         session.expects_item = self._gossip.expects
         session.reachable = address if dialled else reachable_at(hello.listen, session.host)

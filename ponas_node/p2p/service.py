@@ -29,6 +29,9 @@ class Service:
         if isinstance(message, m.GetBlocks):
             found = self._host.chain.after(list(message.locator), m.MAX_BATCH_BLOCKS, m.MAX_BATCH_BYTES)
             session.send(m.Blocks(message.request, tuple(block.raw for block in found)))
+        elif isinstance(message, m.GetHeaders):
+            headers = self._host.chain.headers_after(list(message.locator), min(message.most, m.MAX_HEADERS))
+            session.send(m.Headers(message.request, tuple(headers)))
         elif isinstance(message, m.GetArtifact):
             size, hashes = await self._info(message.id)
             session.send(m.ArtifactInfo(message.request, size, hashes))

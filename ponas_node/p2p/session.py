@@ -26,9 +26,9 @@ from ponas_node.p2p.settings import NetworkSettings
 from ponas_node.p2p.text import clean
 
 Socket = web.WebSocketResponse | ClientWebSocketResponse
-T = TypeVar("T", m.Pong, m.Blocks, m.ArtifactInfo, m.Chunk, m.Peers)
+T = TypeVar("T", m.Pong, m.Blocks, m.ArtifactInfo, m.Chunk, m.Peers, m.Headers)
 Handler = Callable[["Session", Record], Awaitable[None]]
-_REPLIES = (m.Pong, m.Blocks, m.ArtifactInfo, m.Chunk, m.Peers)
+_REPLIES = (m.Pong, m.Blocks, m.ArtifactInfo, m.Chunk, m.Peers, m.Headers)
 _MAX_WAIT = 10.0
 _RUDE = 0.9  # seconds
 _LATE = 256  # timed-out requests whose reply is still tolerated
@@ -41,10 +41,17 @@ class _Pending:
 
 
 class Session:
-    """A connection after its handshake. `key` names the peer; `run` until it ends."""
+    """A connection after its handshake. `key` names the peer; `run` until it ends. `wall` gives Unix time."""
 
     def __init__(
-        self, socket: Socket, peer: m.Hello, address: str, dialled: bool, settings: NetworkSettings, since: float
+        self,
+        socket: Socket,
+        peer: m.Hello,
+        address: str,
+        dialled: bool,
+        settings: NetworkSettings,
+        since: float,
+        wall: Callable[[], float],
     ) -> None:
         self.key = peer.key
         self.agent = clean(peer.agent, 64)
@@ -57,11 +64,13 @@ class Session:
         self.reachable: str | None = None  # where it listens
         self.since = since
         self.latency: float | None = None
+        self.clock_ahead: float | None = None  # seconds by which the peer's clock is ahead of ours
         self.bytes_in = 0
         self.bytes_out = 0
         self.closing: Goodbye | None = None
         self.on_misbehaviour: Callable[[Session, str, str, float], None] = _ignore
         self.expects_item: Callable[[Session, type[Record]], bool] = _expect_all
+        self._wall = wall
         self._socket = socket
         self._settings = settings
         self._queue: deque[bytes] = deque()
@@ -185,7 +194,7 @@ class Session:
             if isinstance(message, _REPLIES):
                 self._on_reply(message)
             elif isinstance(message, m.Ping):
-                self.send(m.Pong(message.request))
+                self.send(m.Pong(message.request, max(0, int(self._wall() * 1000))))
             else:
                 await handler(self, message)
 
@@ -234,12 +243,13 @@ class Session:
 
     async def _keep_alive(self) -> None:
         while True:
-            started = _clock()
+            started, sent = _clock(), self._wall()
             try:
-                await self.request(m.Ping, m.Pong, self._settings.ping_timeout)
+                pong = await self.request(m.Ping, m.Pong, self._settings.ping_timeout)
             except RequestFailed as error:
                 raise TimeoutError(f"no answer to a ping: {error}") from error
             self.latency = _clock() - started
+            self.clock_ahead = pong.time / 1000 - (sent + self.latency / 2)
             await asyncio.sleep(self._settings.ping_every)
 
 

@@ -12,7 +12,8 @@ from itertools import pairwise
 from chain.errors import BadEncoding, Ignore, Reject, TooDeep, UnknownParent
 from chain.types import MAX_BLOCK, Block
 from ponas_node.p2p import messages as m
-from ponas_node.p2p.errors import Misbehaviour, RequestFailed, TimedOut
+from ponas_node.p2p.deep import DeepForks
+from ponas_node.p2p.errors import GiveUp, Misbehaviour, RequestFailed, TimedOut
 from ponas_node.p2p.gossip import FAR, Gossip
 from ponas_node.p2p.host import Host
 from ponas_node.p2p.info import SyncStatus
@@ -47,15 +48,24 @@ class Planner:
         self._ahead_since: float | None = None
         self._urgent = False
         self._resting: dict[bytes, float] = {}
+        self._compared: dict[bytes, float] = {}
         self._failures: dict[bytes, int] = {}
 
     def hurry(self) -> None:
         """A block came whose parent we lack: gossip will not close the gap."""
         self._urgent = True
 
-    def choose(self, now: float, height: int, claims: Iterable[Claim]) -> bytes | None:
-        """Peer to catch up from, or None where we are level or should wait a little."""
-        ahead = [claim for claim in claims if claim.helps(height) and not self._rests(claim, now)]
+    def choose(self, now: float, height: int, claims: Iterable[Claim], joining: bool = False) -> bytes | None:
+        """Peer to catch up from, or None where we are level or should wait a little.
+
+        Where the node is `joining`, also one whose branch is not longer than ours, but may be denser.
+        """
+        ahead = [
+            claim
+            for claim in claims
+            if (claim.helps(height) and not _rests(self._resting, claim, now))
+            or (joining and not claim.known and not _rests(self._compared, claim, now))
+        ]
         if not ahead:
             self._ahead_since, self._urgent = None, False
             return None
@@ -71,6 +81,10 @@ class Planner:
         self._resting[key] = until
         self._failures[key] = self._failures.get(key, 0) + 1
 
+    def compared(self, key: bytes, until: float) -> None:
+        """This peer's branch was looked at, and ours stays: that is so for a while."""
+        self._compared[key] = until
+
     def succeeded(self, key: bytes) -> None:
         """Catching up from this peer brought us level with it."""
         self._failures.pop(key, None)
@@ -79,14 +93,15 @@ class Planner:
         """The peer is gone. Its rest is remembered until it is over, so that a reconnect does not clear it."""
         self._failures.pop(key, None)
 
-    def _rests(self, claim: Claim, now: float) -> bool:
-        until = self._resting.get(claim.key)
-        if until is None:
-            return False
-        if until <= now:
-            del self._resting[claim.key]
-            return False
-        return True
+
+def _rests(resting: dict[bytes, float], claim: Claim, now: float) -> bool:
+    until = resting.get(claim.key)
+    if until is None:
+        return False
+    if until <= now:
+        del resting[claim.key]
+        return False
+    return True
 
 
 class Progress:
@@ -131,14 +146,6 @@ def check_batch(locator: Sequence[bytes], above: int, blocks: Sequence[Block]) -
             raise Misbehaviour("bad_batch", "the blocks do not follow one another")
 
 
-class _GiveUp(Exception):
-    """Not with this peer, not now."""
-
-    def __init__(self, reason: str, times: int = 1) -> None:
-        super().__init__(reason)
-        self.times = times
-
-
 class Syncer:
     """Catches up, from one peer at a time, for as long as `run` runs."""
 
@@ -148,6 +155,7 @@ class Syncer:
         self._gossip = gossip
         self._settings = settings
         self._planner = Planner(settings.sync_grace)
+        self._deep = DeepForks(host, settings)
         self._progress = Progress()
         self._wake = asyncio.Event()
 
@@ -169,7 +177,7 @@ class Syncer:
         best = max([height, *(session.height for session in self._roster)]) if self._gossip.syncing else height
         eta = self._progress.eta(height, best) if self._gossip.syncing else None
         speed = self._progress.speed() if self._gossip.syncing else 0.0
-        return SyncStatus(self._gossip.syncing, height, best, speed, eta)
+        return SyncStatus(self._gossip.syncing, height, best, speed, eta, self._host.branches.joining)
 
     async def run(self) -> None:
         """Never returns."""
@@ -187,7 +195,7 @@ class Syncer:
                 except TimeoutError:
                     pass
                 continue
-            if not self._gossip.syncing:
+            if not self._gossip.syncing and session.height > self._host.chain.tip.height:
                 self._gossip.syncing = True
                 self._progress.start()
                 log.info("catching up from height %d to %d", self._host.chain.tip.height, session.height)
@@ -196,14 +204,14 @@ class Syncer:
     def _choose(self) -> Session | None:
         chain = self._host.chain
         claims = [Claim(peer.key, peer.height, chain.has(peer.tip), peer.base) for peer in self._roster]
-        key = self._planner.choose(_clock(), chain.tip.height, claims)
+        key = self._planner.choose(_clock(), chain.tip.height, claims, self._host.branches.joining)
         return None if key is None else self._roster.sessions.get(key)
 
     async def _from(self, session: Session) -> None:
         """Catch up from one peer until level with it, or until it fails."""
         rest = self._settings.sync_retry
         try:
-            await self._batches(session)
+            await self._follow(session)
             self._planner.succeeded(session.key)
             return
         except Misbehaviour as error:
@@ -213,14 +221,35 @@ class Syncer:
             if isinstance(error, TimedOut):
                 self._roster.blame(session.key, "stalled", str(error))
             reason = str(error)
-        except _GiveUp as error:
+        except GiveUp as error:
             reason = str(error)
-            rest *= error.times
+            rest *= _LONG if error.long else 1
+        except TooDeep as error:
+            reason = str(error)
+            rest *= _LONG
         except Exception:
             log.exception("catching up from %s failed", session.address)
             reason = "an error of this node"
         log.info("catching up from %s stopped: %s", session.address, reason)
         self._planner.failed(session.key, _clock() + rest)
+        self._planner.compared(session.key, _clock() + rest)
+
+    async def _follow(self, session: Session) -> None:
+        """Go on along the peer's branch: the longer one, or after a deep fork, for a node that joins, the denser."""
+        if session.height > self._host.chain.tip.height:
+            try:
+                await self._batches(session)
+            except TooDeep:
+                if not self._host.branches.joining:
+                    raise
+            else:
+                return
+        if await self._deep.settle(session):
+            await self._batches(session)
+            return
+        self._planner.compared(session.key, _clock() + self._settings.sync_retry * _LONG)
+        if session.height > self._host.chain.tip.height:
+            raise GiveUp("its branch forks deep and is not denser than ours", long=True)
 
     async def _batches(self, session: Session) -> None:
         chain = self._host.chain
@@ -236,7 +265,7 @@ class Syncer:
             if not reply.blocks:
                 if not chain.has(session.tip) and session.height > chain.tip.height:
                     if session.base > 1:
-                        raise _GiveUp(f"it has no blocks before height {session.base}, and our branch leaves earlier")
+                        raise GiveUp(f"it has no blocks before height {session.base}, and our branch leaves earlier")
                     raise Misbehaviour("false_tip", "claims a longer chain and has no blocks for it")
                 return
             blocks = _decode(reply)
@@ -256,16 +285,16 @@ class Syncer:
                 return
             except Reject as error:
                 raise Misbehaviour("invalid_block", f"{error.code}: {error}") from error
-            except TooDeep as error:
-                raise _GiveUp(str(error), _LONG) from error
+            except TooDeep:
+                raise
             except UnknownParent as error:
-                raise _GiveUp(str(error)) from error
+                raise GiveUp(str(error)) from error
             except Ignore as error:
                 if self._host.chain.has(block.id):
                     return
                 if wait is None:
                     text = f"block {block.id.hex()} at height {block.header.height} cannot be judged now: {error}"
-                    raise _GiveUp(text) from error
+                    raise GiveUp(text) from error
             await asyncio.sleep(wait)
 
 

@@ -12,6 +12,7 @@ from chain.mempool import Mempool
 from chain.rules import BlockContext
 from chain.types import Kind, Output, Transaction, TransferBody
 from ponas_node.artifacts import ArtifactStore
+from ponas_node.clock import ClockStatus, compare
 from tests.consensus.world import SPEC, World
 
 EVIL = '<script>alert("x")</script>'
@@ -64,6 +65,9 @@ class TestView:
 
     def sync_status(self) -> dict:
         return {"syncing": self.syncing, "target_height": 9, "seconds_left": 12.5}
+
+    def clock_status(self) -> ClockStatus:
+        return compare([2.5, 3.0], 1.0)
 
     def refusals(self) -> list[dict]:
         return [{"address": "192.0.2.2:8646", "reason": EVIL}]

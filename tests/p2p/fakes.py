@@ -7,6 +7,7 @@ import time
 
 import aiohttp
 
+from chain.checkpoints import Checkpoints
 from chain.errors import BadBlock, Ignore, Reject, UnknownParent
 from chain.hashing import EMPTY, digest
 from chain.keys import PrivateKey
@@ -62,6 +63,7 @@ class FakeChain:
     """Longest chain, first seen wins; blocks stay in memory."""
 
     base = 0
+    checkpoints = Checkpoints()
 
     def __init__(self, genesis):
         self.blocks = {genesis.id: genesis}
@@ -95,6 +97,9 @@ class FakeChain:
         start = next((on_best[id] for id in locator if id in on_best), None)
         return [] if start is None or start + 1 < self.base else self.best[start + 1 : start + 1 + limit_blocks]
 
+    def headers_after(self, locator, limit):
+        return [block.header for block in self.after(locator, limit, 1 << 30)]
+
     def add(self, block):
         if block.id in self.blocks:
             return False
@@ -118,6 +123,12 @@ class FakeChain:
             self.add(make_block(self.tip, self.tip.slot + 1, tag))
 
 
+class Live:
+    """Of a node that has followed its network all along."""
+
+    joining = False
+
+
 class FakeHost:
     """Accepts transactions with a fee, and blocks that link; `ignore_next` blocks it cannot judge yet."""
 
@@ -130,6 +141,7 @@ class FakeHost:
         self.artifacts = ArtifactStore(path / f"artifacts-{seed}")
         self.pending = {}
         self.p2p = None
+        self.branches = Live()
         self.received = []
         self.ignore_next = 0
         self.block_senders = []
@@ -255,7 +267,7 @@ class RawPeer:
                 if message is None:
                     raise ConnectionError(f"closed: {self.goodbye}")
                 if isinstance(message, m.Ping) and kind is not m.Ping:
-                    await self.send(m.Pong(message.request))
+                    await self.send(m.Pong(message.request, int(time.time() * 1000)))
                 if isinstance(message, kind):
                     return message
 

@@ -32,7 +32,7 @@ async def test_wrong_network(node):
 async def test_wrong_version(node):
     async with raw_peer(node) as raw:
         await raw.send(raw.hello(node, version=99))
-        assert (await raw.drain()).reason == "protocol version differs: ours 2, theirs 99; update the older node"
+        assert (await raw.drain()).reason == "protocol version differs: ours 3, theirs 99; update the older node"
 
 
 async def test_bad_signature(node):
@@ -152,7 +152,8 @@ async def test_large_and_empty_unknown_frames(node):
 @pytest.mark.parametrize(
     "message",
     [
-        m.Pong(7),
+        m.Pong(7, 0),
+        m.Headers(7, ()),
         m.Blocks(7, ()),
         m.ArtifactInfo(7, 0, b""),
         m.Chunk(7, True, b"x"),

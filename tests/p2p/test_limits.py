@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from chain.types import Header
 from ponas_node.p2p import messages as m
 from ponas_node.p2p.addresses import AddressBook
 from ponas_node.p2p.backoff import Backoff
@@ -20,6 +21,7 @@ def test_every_type_has_a_limit_and_a_number():
 def test_the_largest_messages_fit_their_limits():
     most = 2**64 - 1
     hello = m.Hello(2**32 - 1, *[bytes(32)] * 4, "x" * 64, "y" * 72, most, bytes(32), most)
+    header = Header(255, most, most, *[bytes(32)] * 5, bytes(64))
     largest = [
         hello,
         m.Auth(bytes(64)),
@@ -34,6 +36,9 @@ def test_the_largest_messages_fit_their_limits():
         m.GetChunk(2**32 - 1, bytes(32), 2**32 - 1),
         m.Chunk(2**32 - 1, True, bytes(65536)),
         m.Peers(2**32 - 1, ("a" * 72,) * m.MAX_ADDRESSES),
+        m.Pong(2**32 - 1, most),
+        m.GetHeaders(2**32 - 1, 2**32 - 1, (bytes(32),) * m.MAX_LOCATOR),
+        m.Headers(2**32 - 1, (header,) * m.MAX_HEADERS),
     ]
     for message in largest:
         assert len(m.frame(message)) - 1 <= LIMITS[type(message)].most, type(message)

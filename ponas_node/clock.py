@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_high, median_low
 
 from chain.types import Block
 
@@ -27,10 +27,13 @@ class ClockStatus:
 
 
 def compare(offsets: Sequence[float], slot_seconds: float) -> ClockStatus:
-    """The status for peers whose clocks are ahead by `offsets` seconds; a warning where it is more than a slot."""
+    """The status for peers whose clocks are ahead by `offsets` seconds; a warning where it is more than a slot.
+
+    Of an even number the median is the middle one that speaks for this node's clock.
+    """
     if not offsets:
         return ClockStatus(None, 0, None)
-    offset = median(offsets)
+    offset = min(median_low(offsets), median_high(offsets), key=abs)
     warning = None
     if abs(offset) > slot_seconds:
         side = "behind" if offset > 0 else "ahead of"

@@ -85,10 +85,10 @@ async def test_a_clock_that_is_off_is_said_and_left_alone(tmp_path: Path, caplog
             config = NodeConfig(tmp_path / name, peers=peers, label=name, prover_delay=-1)
             nodes[name] = Node(config, genesis, clock=clock(name))
             await nodes[name].start()
-        with caplog.at_level(logging.INFO):
-            async with asyncio.timeout(20):
-                while "slow: this machine's clock is" not in caplog.text:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+        caplog.set_level(logging.INFO)
+        async with asyncio.timeout(20):
+            while "slow: this machine's clock is" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         status = nodes["slow"].clock_status()
         assert status.peers == 2 and status.offset_seconds == pytest.approx(2 * slot, abs=0.2)
         assert "behind the median of 2 peers" in caplog.text

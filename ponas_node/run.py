@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable
 
 from chain.collector import collect_less
@@ -15,9 +16,11 @@ from ponas_node.node import Node
 from ponas_node.services import PoolService, SoloService
 
 
-def build_node(config: NodeConfig, genesis: Genesis, key: PrivateKey | None) -> Node:
+def build_node(
+    config: NodeConfig, genesis: Genesis, key: PrivateKey | None, clock: Callable[[], float] = time.time
+) -> Node:
     """A node with the services that its configuration asks for, not started yet."""
-    node = Node(config, genesis, key)
+    node = Node(config, genesis, key, clock)
     if key is not None and config.pool:
         node.services.append(PoolService(node, key))
     if key is not None and config.solo:

@@ -55,13 +55,14 @@ class Cluster:
         self.root = root
         self.genesis = genesis
         self.nodes: dict[str, Node] = {}
+        self.ahead = 0.0  # seconds by which the clocks of all nodes are ahead of this machine's
         self._members: list[tuple[asyncio.Task[None], LocalExecutor]] = []
 
     async def start(self, name: str, owner: PrivateKey | None = None, **options: object) -> Node:
         """Start a node that knows all others."""
         peers = tuple(f"127.0.0.1:{node.p2p.port}" for other, node in self.nodes.items() if other != name)
         config = NodeConfig(data=self.root / name, peers=peers, label=name, **options)  # type: ignore[arg-type]
-        node = build_node(config, self.genesis, owner)
+        node = build_node(config, self.genesis, owner, lambda: time.time() + self.ahead)
         self.nodes[name] = node
         await node.start()
         return node
@@ -98,10 +99,10 @@ class Cluster:
                 raise AssertionError(f"waited {limit:.0f} s for: {what}; heights and slots {heights}")
             await asyncio.sleep(0.1)
 
-    def winners(self, node: Node) -> list[records.ResultRecord]:
-        """All seated results on a node's chain."""
+    def winners(self, node: Node, since: int = 0) -> list[records.ResultRecord]:
+        """All seated results on a node's chain, of the epochs from `since` on."""
         last = records.current_epoch(node.chain.state).number
-        epochs = [records.epoch(node.chain.state, n) for n in range(last)]
+        epochs = [records.epoch(node.chain.state, n) for n in range(since, last)]
         won = [records.result(node.chain.state, id) for epoch in epochs if epoch for id in epoch.winners]
         return [result for result in won if result is not None]
 

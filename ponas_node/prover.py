@@ -57,8 +57,8 @@ class Prover:
         last = start + parameters.reveal_open + parameters.beacon_grace
         if epoch.beacon or not start + parameters.commit_close + 1 + self._delay <= slot < last:
             return None
-        if any(transaction.kind == Kind.BEACON for transaction in node.mempool.transactions()):
-            return None
+        if any(transaction.kind == Kind.BEACON for transaction in node.mempool.best_first()):
+            return None  # only what is ready was verified: anyone may park a false one behind a missing nonce
         return epoch.number, epoch.boundary or node.chain.tip.id
 
     async def _prove(self, boundary: bytes) -> bytes | None:

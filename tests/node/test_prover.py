@@ -8,6 +8,7 @@ from pathlib import Path
 from chain.types import Block, Kind, sign_transaction
 from consensus import records
 from consensus.facts import TRUE, fact_key
+from consensus.genesis import Genesis
 from consensus.types import BeaconBody, beacon_value
 from ponas_node.config import NodeConfig
 from ponas_node.node import Node
@@ -17,8 +18,8 @@ from tests.network.cluster import key, small_genesis
 class Rig:
     """A node without ports whose clock the test moves."""
 
-    def __init__(self, root: Path, **changes: int) -> None:
-        self.genesis = small_genesis(bootstrap=1, **changes)
+    def __init__(self, root: Path, genesis: Genesis | None = None, **changes: int) -> None:
+        self.genesis = genesis if genesis is not None else small_genesis(bootstrap=1, **changes)
         self.slot = 0
         self.node = Node(NodeConfig(root), self.genesis, clock=lambda: self.genesis.consensus.time_of(self.slot) + 0.01)
 
@@ -83,3 +84,50 @@ async def test_stops_when_the_beacon_comes_from_elsewhere(tmp_path: Path) -> Non
         assert node.prover.proven == 0
     finally:
         await rig.close(task)
+
+
+async def test_a_beacon_that_nobody_has_verified_does_not_stop_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "node")
+    node = rig.node
+    close = rig.genesis.consensus.commit_close
+    await rig.mint(close)
+    parked = sign_transaction(key(30), node.network, Kind.BEACON, 1, 0, BeaconBody(0, bytes(200)))
+    await node.submit_transaction(parked)  # free, and taken: its nonce is not the next
+    assert node.pending_transaction(parked.id) is not None
+    task = asyncio.create_task(node.prover.run())
+    try:
+        rig.slot = close + 1
+        await until(lambda: node.prover.proven == 1)
+        await rig.mint(close + 1)
+        assert records.current_epoch(node.chain.state).beacon
+    finally:
+        await rig.close(task)
+
+
+async def test_proves_anew_where_a_reorganisation_moves_the_boundary(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "node")
+    other = Rig(tmp_path / "other", rig.genesis)
+    node, close = rig.node, rig.genesis.consensus.commit_close
+    task, idle = asyncio.create_task(node.prover.run()), asyncio.create_task(asyncio.sleep(0))
+    try:
+        await rig.mint(close - 1)
+        first = node.chain.tip.id
+        rig.slot = close + 1
+        await until(lambda: node.prover.proven == 1)
+        for slot in (close - 2, close, close + 1):
+            await other.mint(slot)
+            block = other.node.chain.block_at(other.node.chain.height)
+            assert block is not None
+            await node.submit_block(block)
+        boundary = records.current_epoch(node.chain.state).boundary
+        assert boundary not in (b"", first)
+        for slot in range(close + 2, close + 6):  # the one for the old boundary must fall out of the mempool first
+            await rig.mint(slot)
+            if records.current_epoch(node.chain.state).beacon:
+                break
+            await until(lambda: next(node.mempool.best_first(), None) is not None)
+        epoch = records.current_epoch(node.chain.state)
+        assert epoch.boundary == boundary and epoch.beacon and node.prover.proven >= 2
+    finally:
+        await rig.close(task)
+        await other.close(idle)

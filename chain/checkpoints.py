@@ -39,18 +39,22 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one node. Raises BadCheckpoint where two contradict each other."""
+    """The checkpoints of one node. Raises BadCheckpoint where two contradict each other.
+
+    Iterates over those that the operator gave, in order of height.
+    """
 
     def __init__(self, trusted: Iterable[Checkpoint] = ()) -> None:
+        self._given = tuple(sorted(set(trusted)))
         self._ids: dict[int, bytes] = {}
-        for checkpoint in trusted:
+        for checkpoint in self._given:
             self.add(checkpoint)
 
     def __iter__(self) -> Iterator[Checkpoint]:
-        return iter([Checkpoint(height, self._ids[height]) for height in sorted(self._ids)])
+        return iter(self._given)
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """Trust one more; raises BadCheckpoint where another block is trusted at its height."""
+        """Trust a block that leads to one of them, too; raises BadCheckpoint where another one is trusted there."""
         known = self._ids.setdefault(checkpoint.height, checkpoint.id)
         if known != checkpoint.id:
             raise BadCheckpoint(

@@ -62,7 +62,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="DIR", type=Path, default=Path("ponas-data"), help="data directory (default: %(default)s)")
     add("--peer", action="append", default=[], metavar="HOST:PORT", help="a peer to stay connected to; may be repeated")
     add(
-        "--checkpoint", action="append", default=[], type=_checkpoint, metavar="HEIGHT:HASH",
+        "--checkpoint", action="append", default=[], metavar="HEIGHT:HASH",
         help="a block that you trust: the node follows no branch without it; may be repeated",
     )  # fmt: skip
     add("--p2p-host", metavar="HOST", default="127.0.0.1", help="address to listen on for peers (default: %(default)s)")
@@ -92,16 +92,9 @@ def node_config(arguments: argparse.Namespace, label: str, pool: bool = False, s
     )  # fmt: skip
 
 
-def _checkpoint(text: str) -> Checkpoint:
+def _checkpoints(given: list[str]) -> tuple[Checkpoint, ...]:
     try:
-        return parse_checkpoint(text)
-    except BadCheckpoint as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _checkpoints(given: list[Checkpoint]) -> tuple[Checkpoint, ...]:
-    try:
-        return tuple(Checkpoints(given))
+        return tuple(Checkpoints(parse_checkpoint(text) for text in given))
     except BadCheckpoint as error:
         raise UserError(f"--checkpoint: {error}.", USAGE) from error
 

@@ -113,3 +113,13 @@ def test_a_node_that_mines_for_a_pool_keeps_states_as_it_is_told(genesis, tmp_pa
     options = ["--solo", "--pool", "http://127.0.0.1:1", "--data", str(tmp_path / "d"), "--state-seconds", given]
     assert main(["mine", *options, "--genesis", str(genesis)]) == 0
     assert started[0].state_seconds == kept
+
+
+def test_checkpoints(fail, genesis):
+    assert "--checkpoint" in (line := fail("--genesis", genesis, "--checkpoint", "x", code=2)) and "HEIGHT:HASH" in line
+    twice = ("--checkpoint", f"7:{bytes(32).hex()}", "--checkpoint", f"7:{'ab' * 32}")
+    assert "two blocks are trusted at height 7" in fail("--genesis", genesis, *twice, code=2)
+    wrong = f"0:{bytes(32).hex()}"
+    line = fail("--genesis", genesis, "--data", "d", "--checkpoint", wrong)
+    assert "has block" in line and bytes(32).hex() in line and "start without it" in line
+    assert "has block" in fail("--genesis", genesis, "--data", "d", "--checkpoint", wrong)  # and is not locked

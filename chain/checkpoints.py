@@ -1,4 +1,4 @@
-"""Blocks that the operator trusts: at their heights no other block is ever followed. Source: protocol L13."""
+"""Blocks that the operator trusts: at their heights no other block is ever followed. Source: protocol L14."""
 
 from __future__ import annotations
 

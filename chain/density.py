@@ -2,7 +2,7 @@
 
 Length says nothing there: a branch that a minority of the seats made in secret may have caught up since. Just after the
 fork both branches have the same seats, so the one with more blocks in the slots that follow is the one that more of
-the seats were minting on. Source: protocol L14; the rule is that of Ouroboros Genesis.
+the seats were minting on. Source: protocol L15; the rule is that of Ouroboros Genesis.
 """
 
 from __future__ import annotations

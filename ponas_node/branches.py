@@ -1,6 +1,6 @@
 """What the node does about branches that fork deep: refuses them where it has followed live, else the denser counts.
 
-Source: protocol L13 and L14.
+Source: protocol L14 and L15.
 """
 
 from __future__ import annotations

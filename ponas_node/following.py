@@ -1,7 +1,7 @@
 """Whether this node follows its network live, or has yet to find out which branch the network is on.
 
 A node that was away for more than `max_rollback` slots is *joining*, from the tip that it had: what was final there
-stays, and of branches that fork later the denser one counts (protocol L14). It is live again once it has had a recent
+stays, and of branches that fork later the denser one counts (protocol L15). It is live again once it has had a recent
 tip for `max_rollback` slots on end: time enough for its other peers to show it a denser branch.
 """
 

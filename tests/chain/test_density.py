@@ -143,3 +143,27 @@ def test_a_rewind_without_undo_records_changes_nothing(chain, builder):
     chain.rewind(blocks[80].header)
     assert chain.tip == blocks[80].header and chain.verify() == []
     assert chain.add_block(blocks[81]).status is Status.EXTENDED
+
+
+def test_a_kill_while_a_branch_is_taken_back_leaves_a_block_between(tmp_path, builder, rules, monkeypatch):
+    monkeypatch.setattr(chain_module, "_UNDONE_AT_ONCE", 7)
+    blocks = branch(builder, builder.genesis, range(1, 40))
+    with Store(tmp_path / "db", NETWORK) as store:
+        chain = Chain(store, rules)
+        for block in blocks:
+            chain.add_block(block)
+        commit, writes = store.commit, []
+
+        def fail_at_the_third(change):
+            if len(writes) == 2:
+                raise InterruptedError
+            writes.append(change)
+            commit(change)
+
+        monkeypatch.setattr(store, "commit", fail_at_the_third)
+        with pytest.raises(InterruptedError):
+            chain.rewind(blocks[2].header)
+    with Store(tmp_path / "db", NETWORK) as store:
+        chain = Chain(store, rules)
+        assert chain.tip == blocks[-15].header and chain.verify() == []
+        assert chain.add_block(blocks[-14]).status is Status.EXTENDED

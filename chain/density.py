@@ -50,8 +50,8 @@ def check_open(chain: Chain, fork: Header) -> None:
 class Trial:
     """Executes a branch in memory, before the best chain is given up for it.
 
-    `run` raises Missing where facts must be established first, and goes on from there when it is called again; once
-    the tip has moved (`stale`) another trial is needed. Where a block breaks a rule it raises a Reject.
+    `step` executes one block. It raises Missing where facts must be established first, and tries again when called
+    again; once the tip has moved (`stale`) another trial is needed. Where a block breaks a rule it raises a Reject.
     """
 
     def __init__(self, chain: Chain, branch: Sequence[Block]) -> None:
@@ -71,7 +71,6 @@ class Trial:
                 raise BadBlock("the blocks do not follow one another", "bad_link")
             check_link(parent, block.header)
             chain.checkpoints.check(block.header)
-            check_stateless(chain.rules, block)
             parent = block.header
         chain.undo(fork, self._state, self._nodes)
 
@@ -80,16 +79,24 @@ class Trial:
         """Whether the tip has moved since."""
         return self.chain.tip.id != self._tip
 
+    def step(self) -> bool:
+        """Execute the next block; returns whether there was one."""
+        if self._done == len(self.branch):
+            return False
+        block = self.branch[self._done]
+        check_stateless(self.chain.rules, block)
+        parent = self.branch[self._done - 1].header if self._done else self.fork
+        self.chain.execute(parent, self._state, self._nodes, block, self.branch[-1])
+        self._done += 1
+        return True
+
     def run(self) -> None:
         """Execute what has not been executed yet."""
-        while self._done < len(self.branch):
-            block = self.branch[self._done]
-            parent = self.branch[self._done - 1].header if self._done else self.fork
-            self.chain.execute(parent, self._state, self._nodes, block, self.branch[-1])
-            self._done += 1
+        while self.step():
+            pass
 
     def adopt(self, window: int) -> Outcome:
-        """Follow the branch, which `run` has executed, in place of the best chain, shorter though it may be.
+        """Follow the branch, all of it executed, in place of the best chain, shorter though it may be.
 
         Raises TooDeep where it does not have more blocks in the `window` slots after the fork.
         """

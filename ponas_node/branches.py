@@ -5,6 +5,7 @@ Source: protocol L14 and L15.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ class Branches:
         self._chain = node.chain
         self._label = node.config.label
         self._following = Following(node.genesis.ledger.max_rollback, node.store.namespace(b"following"))
+        self.lock = asyncio.Lock()  # held by whoever takes blocks: while a branch is tried, the tip must not move
         self.adopted = 0
         self.refused = 0
 
@@ -65,23 +67,28 @@ class Branches:
         """Follow a branch that is denser than ours after a deep fork; raises Invalid, and nothing has changed then."""
         trial: Trial | None = None
         for _ in range(_ROUNDS + len(blocks)):
-            if trial is None or trial.stale:
-                trial = Trial(self._chain, blocks)
             try:
-                trial.run()
+                async with self.lock:
+                    if trial is None or trial.stale:
+                        trial = Trial(self._chain, blocks)
+                    while trial.step():  # noqa: ASYNC110 - nothing is waited for: others run between two blocks
+                        await asyncio.sleep(0)
+                    self._adopt(trial)
             except Missing as error:
                 await self._node.establish(error, FOR_BLOCK, peer)
-                continue
-            left = self._chain.tip
-            outcome = trial.adopt(self.window)
-            self.adopted += 1
-            log.warning(
-                "%s: left the branch of block %s at height %d for a denser one, which forks after height %d",
-                self._label, left.id.hex()[:16], left.height, trial.fork.height,
-            )  # fmt: skip
-            self._node.after(outcome, blocks[-1])
-            return
+            else:
+                return
         raise Ignore("the facts that the branch needs keep changing", "unsettled")
+
+    def _adopt(self, trial: Trial) -> None:
+        left = self._chain.tip
+        outcome = trial.adopt(self.window)
+        self.adopted += 1
+        log.warning(
+            "%s: left the branch of block %s at height %d for a denser one, which forks after height %d",
+            self._label, left.id.hex()[:16], left.height, trial.fork.height,
+        )  # fmt: skip
+        self._node.after(outcome, trial.branch[-1])
 
     def pin(self, fork: Header, header: Header) -> None:
         """Go back to `fork`, and on with nothing but `header`: a checkpoint has proven it. Raises TooDeep."""

@@ -291,7 +291,8 @@ class Node:
             raise Ignore(f"slot {block.header.slot} has not begun yet", "early")
         for _ in range(_ROUNDS):
             try:
-                outcome = self.chain.add_block(block)
+                async with self.branches.lock:
+                    outcome = self.chain.add_block(block)
             except Missing as error:
                 await self.establish(error, FOR_BLOCK, peer)
             except TooDeep as error:

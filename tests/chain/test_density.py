@@ -69,7 +69,7 @@ def test_a_fake_branch_is_found_out_before_ours_is_given_up(joiner, builder):
     honest = branch(builder, trunk[1].header, (3, 4, 5))
     stranger = Block(honest[2].header.signed(USERS[0], NETWORK), honest[2].transactions)
     with pytest.raises(BadSignature):
-        Trial(chain, [*honest[:2], stranger])
+        Trial(chain, [*honest[:2], stranger]).run()
     last = builder.mint(honest[1].header, 5, [], seat=bytes(32))  # a seat that the slot does not belong to
     fake = [*honest[:2], last, *branch(builder, last.header, range(6, 20))]
     trial = Trial(chain, fake)

@@ -13,7 +13,7 @@ from chain.checkpoints import Checkpoint, Checkpoints
 from chain.density import blocks_in_window
 from chain.errors import TooDeep
 from chain.store import Store
-from chain.types import Block
+from chain.types import Block, CoinbaseBody, Kind, sign_transaction
 from ponas_node.branches import Branches
 from ponas_node.p2p import messages as m
 from tests.chain.builder import Builder
@@ -35,6 +35,7 @@ class JoiningHost(FakeHost):
         self.chain = chain
         self.store = chain.store
         self.refused = 0
+        self.established = []
         self.config = SimpleNamespace(label=f"host {seed}")
         self.genesis = SimpleNamespace(
             ledger=SimpleNamespace(max_rollback=PARAMETERS.max_rollback), consensus=SimpleNamespace(epoch_slots=40)
@@ -43,6 +44,11 @@ class JoiningHost(FakeHost):
 
     def slot(self):
         return NOW
+
+    async def establish(self, missing, priority, peer):
+        await asyncio.sleep(0)
+        self.established.append((missing.facts, peer))
+        self.chain.rules.known.update(missing.facts)
 
     def after(self, outcome, block):
         if block is not None:
@@ -104,6 +110,29 @@ async def test_a_joiner_whose_first_peer_serves_a_sparse_private_branch_ends_on_
                 assert joiner.chain.tip.id == honest[-1].id and joiner.branches.adopted == 1
                 assert good.chain.tip.id == honest[-1].id and liar.chain.tip.id == private[-1].id
     assert joiner.chain.verify() == []
+
+
+async def test_facts_that_the_denser_branch_needs_are_established_on_the_way(make, world):
+    builder, trunk, _, private = world
+    publish = []
+    for nonce in range(2):
+        body = CoinbaseBody(nonce, ())
+        builder.rules.known.add(body.encode())
+        publish.append(sign_transaction(USERS[3], NETWORK, Kind.PUBLISH, nonce, 900, body))
+    first = branch(builder, trunk[-1].header, range(6, 12), publish[0])
+    dense = first + branch(builder, first[-1].header, range(12, 100), publish[1])
+    joiner, good = make(1, trunk + private), make(2, trunk, joining=False)
+    good.chain.rules.known.update(builder.rules.known)
+    for block in dense:
+        good.chain.add_block(block)
+    good.slot = lambda: 100
+    async with running(good):
+        joiner.settings = dataclasses.replace(joiner.settings, peers=(address(good),))
+        async with running(joiner):
+            await until(lambda: joiner.chain.tip.id == dense[-1].id)
+    bodies = [transaction.body for transaction in publish]
+    assert joiner.established == [((body,), good.node_key.public) for body in bodies]
+    assert joiner.branches.adopted == 1 and joiner.chain.verify() == []
 
 
 async def test_a_live_node_refuses_the_denser_branch(make, world):

@@ -233,6 +233,19 @@ def test_a_peer_without_the_blocks_that_follow_is_not_asked():
     assert planner.choose(0, 10, [Claim(b"a", 50, False, 12), Claim(b"b", 40, False)]) == b"b"
 
 
+def test_a_node_that_joins_looks_at_branches_that_are_not_longer_too():
+    planner = Planner(0)
+    assert planner.choose(0, 50, claims(40, 50)) is None
+    assert planner.choose(0, 50, claims(40, 50), joining=True) == b"\x01"
+    planner.compared(b"\x01", until=10)
+    assert planner.choose(1, 50, claims(40, 50), joining=True) == b"\x00"
+    planner.compared(b"\x00", until=10)
+    assert planner.choose(2, 50, claims(40, 50), joining=True) is None
+    assert planner.choose(3, 45, claims(40, 50), joining=True) == b"\x01", "a longer one is caught up from all the same"
+    assert planner.choose(11, 50, claims(40, 50), joining=True) == b"\x01"
+    assert planner.choose(11, 50, [Claim(b"a", 40, True)], joining=True) is None
+
+
 def test_progress():
     progress = Progress()
     assert progress.eta(0, 10) is None and progress.eta(10, 10) == 0

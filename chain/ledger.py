@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
 
-from chain import accounts
+from chain import accounts, immature
 from chain.deadline import Deadline
-from chain.encoding import Record, Size
 from chain.errors import BadBlock, BadCoinbase, BadTransaction, Invalid, Missing, NotApplicable
 from chain.keys import verify_all
 from chain.rules import BlockContext, Rules
@@ -30,13 +28,6 @@ from chain.types import (
     coinbase_transaction,
     transactions_root,
 )
-
-_IMMATURE = b"imma"
-
-
-@dataclass(frozen=True, slots=True)
-class _Outputs(Record):
-    outputs: Annotated[tuple[Output, ...], Size(0, MAX_COINBASE_OUTPUTS)]
 
 
 def context_of(header: Header) -> BlockContext:
@@ -80,19 +71,8 @@ def begin(rules: Rules, state: Overlay, context: BlockContext) -> None:
     """What happens at the start of a block: old coinbase outputs mature, then time-driven rules run."""
     matured = context.height - rules.parameters.coinbase_maturity
     if matured > 0:
-        key = _IMMATURE + matured.to_bytes(8, "big")
-        data = state.get(key)
-        if data is not None:
-            for output in _Outputs.decode(data).outputs:
-                accounts.move(state, accounts.IMMATURE, output.address, output.amount)
-            state.delete(key)
+        immature.mature(state, matured)
     rules.begin_block(state, context)
-
-
-def immature_outputs(state: StateView, height: int) -> tuple[Output, ...]:
-    """Outputs of the coinbase at `height` that have not matured yet."""
-    data = state.get(_IMMATURE + height.to_bytes(8, "big"))
-    return () if data is None else _Outputs.decode(data).outputs
 
 
 def apply_transaction(
@@ -201,15 +181,15 @@ def _apply_coinbase(rules: Rules, state: Overlay, context: BlockContext, coinbas
 def _settle_coinbase(rules: Rules, state: Overlay, context: BlockContext, fees: int) -> tuple[Output, ...]:
     """Book what the coinbase of this block pays; returns its outputs."""
     plan = rules.coinbase(state, context, fees)
-    if len(plan.outputs) > MAX_COINBASE_OUTPUTS:
-        raise RuntimeError(f"coinbase of {len(plan.outputs)} outputs: a fault in the rules")
-    total = sum(output.amount for output in plan.outputs)
+    outputs = plan.outputs
+    if len(outputs) > MAX_COINBASE_OUTPUTS:
+        raise RuntimeError(f"coinbase of {len(outputs)} outputs: a fault in the rules")
+    total = sum(output.amount for output in outputs)
     if total != plan.minted + plan.released + fees:
         raise RuntimeError(f"coinbase of {total} is not {plan.minted} + {plan.released} + {fees}: a fault in the rules")
     accounts.change_supply(state, plan.minted)
-    accounts.credit(state, accounts.IMMATURE, total)
-    state.put(_IMMATURE + context.height.to_bytes(8, "big"), _Outputs(plan.outputs).encode())
-    return plan.outputs
+    immature.book(state, context.height, plan.parts)
+    return outputs
 
 
 @dataclass(frozen=True, slots=True)

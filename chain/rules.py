@@ -8,7 +8,7 @@ from typing import Protocol
 
 from chain.parameters import LedgerParameters
 from chain.state import Overlay, StateView
-from chain.types import Header, Output, Transaction
+from chain.types import Header, Output, Part, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,17 @@ class BlockContext:
 
 @dataclass(frozen=True, slots=True)
 class CoinbasePlan:
-    """What a coinbase must pay. `minted` are new coins, `released` came out of escrow; the rest are the fees."""
+    """What a coinbase must pay. `released` came out of escrow; `minted` is what the supply grows by, which is less than
+    nothing where fees are burned."""
 
-    outputs: tuple[Output, ...]
+    parts: tuple[Part, ...]
     minted: int
     released: int
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """All outputs, in their order."""
+        return tuple(output for part in self.parts for output in part.outputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,14 @@ class CoinbaseBody(Record):
     outputs: Annotated[tuple[Output, ...], Size(0, MAX_COINBASE_OUTPUTS)]
 
 
+@dataclass(frozen=True, slots=True)
+class Part(Record):
+    """Outputs of a coinbase that were paid for one thing: `source` is its 32-byte id, empty for what cannot be lost."""
+
+    source: Annotated[bytes, Size(0, 32)]
+    outputs: Annotated[tuple[Output, ...], Size(0, MAX_COINBASE_OUTPUTS)]
+
+
 @dataclass(frozen=True)
 class Transaction(Record):
     """A signed transaction. `body` is the canonical encoding of the record that belongs to `kind`."""

@@ -86,6 +86,8 @@ def _result(name: bytes, state: Proven) -> Json:
         "correct": result.correct,
         "total": result.total,
         "seated": result.seated,
+        "revoked": result.revoked,
+        "bond": result.bond,
         "reward": result.reward,
         "height": result.height,
         "payouts": _payouts(result.payouts),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from chain.encoding import U32, U64, Hash, Record, Size
+from chain.encoding import U32, U64, Hash, Range, Record, Size
 from chain.hashing import digest
-from consensus.types import Genotype, TaskSpec
+from consensus.types import Genotype, MaybeHash, TaskSpec
 
 FALSE, TRUE = 0, 1
 INVALID_MODEL = -1
@@ -45,7 +45,26 @@ class BeaconFact(Record):
     output: Annotated[bytes, Size(200, 200)]
 
 
-Fact = ScoreFact | DatasetFact | BeaconFact
+@dataclass(frozen=True, slots=True)
+class ChallengeFact(Record):
+    """Whether a segment refutes the training that leads from leaf `before` to leaf `after`. Answer: TRUE or FALSE.
+
+    TRUE: the initial state, for segment 0, is not that of `before`; or the artifact `state` hashes to `before`, but is
+    no state at the start of the segment, or does not lead to `after`. FALSE: it leads there, or hashes to something
+    else. Behind the last segment comes what folds the final state into the model.
+    """
+
+    spec: TaskSpec
+    genotype: Genotype
+    seed: Hash
+    segment: Annotated[int, Range(0, 256)]
+    before: Hash
+    after: Hash
+    state: MaybeHash
+    state_bytes: U32
+
+
+Fact = ScoreFact | DatasetFact | BeaconFact | ChallengeFact
 
 
 def fact_key(fact: Fact) -> bytes:
@@ -59,6 +78,9 @@ def artifacts_of(fact: Fact) -> tuple[tuple[bytes, int], ...]:
         return ((fact.spec.dataset, fact.spec.dataset_bytes), (fact.model, fact.model_bytes))
     if isinstance(fact, DatasetFact):
         return ((fact.spec.dataset, fact.spec.dataset_bytes),)
+    if isinstance(fact, ChallengeFact):
+        state = ((fact.state, fact.state_bytes),) if fact.state else ()
+        return ((fact.spec.dataset, fact.spec.dataset_bytes), *state)
     return ()
 
 

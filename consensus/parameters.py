@@ -41,6 +41,12 @@ class ConsensusParameters(Record):
     max_model_bytes: U32
     max_dataset_bytes: U32
     max_tasks: U32  # funded tasks that may wait at a time
+    reveal_bond: Amount  # in escrow for each result, until it can no longer be challenged
+    challenge_slots: U32  # slots after the settlement of its epoch in which a result can be challenged
+    challenge_deposit: Amount  # lost by whoever challenges a true result
+    challenges_per_block: U32
+    max_segment_macs: U64  # what the replay of one segment may cost; see consensus/tasks.py
+    max_state_bytes: U32  # of a training state that a challenge names
 
     def check(self) -> None:
         """Raise ValueError where the numbers do not fit together."""
@@ -52,9 +58,17 @@ class ConsensusParameters(Record):
             raise ValueError("a slot lasts at least 50 milliseconds")
         if not 256 <= self.vdf_discriminant_bits <= 1024 or self.vdf_discriminant_bits % 8:
             raise ValueError("vdf_discriminant_bits must be a multiple of 8 from 256 to 1024")
-        for name in ("seats", "seat_epochs", "commit_leaves", "payout_entries", "vdf_iterations", "reveals_per_block"):
+        for name in (
+            "seats", "seat_epochs", "commit_leaves", "payout_entries", "vdf_iterations", "reveals_per_block",
+            "challenge_slots", "challenges_per_block", "max_segment_macs", "max_state_bytes",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+
+    @property
+    def results_per_epoch(self) -> int:
+        """The most results that one epoch can have."""
+        return self.reveals_per_block * (self.reveal_close - self.reveal_open)
 
     def epoch_of(self, slot: int) -> int:
         """Epoch to which a slot belongs."""
@@ -67,6 +81,10 @@ class ConsensusParameters(Record):
     def start(self, epoch: int) -> int:
         """First slot of an epoch."""
         return epoch * self.epoch_slots
+
+    def challenge_close(self, settled_slot: int) -> int:
+        """First slot at which the results of an epoch that was settled at `settled_slot` cannot be challenged."""
+        return settled_slot + self.challenge_slots
 
     def phase(self, slot: int) -> Phase:
         """Phase of the slot's epoch."""

@@ -9,7 +9,9 @@ from chain.layout import complement
 from chain.rules import StateIndex
 from chain.state import Overlay, StateView
 from consensus.types import (
+    BlockCount,
     CommitRecord,
+    EpochList,
     EpochRecord,
     HashList,
     Payouts,
@@ -37,6 +39,9 @@ FUNDED = b"funded-tasks"
 BUILT_IN = b"built-in-tasks"
 DUE = b"due"
 REVEAL_COUNT = b"reveal-count"
+CHALLENGE_COUNT = b"challenge-count"
+BONDED = b"bonded-epochs"
+OFFENCE = b"offn"
 
 _MOST = 1 << 22
 
@@ -138,6 +143,20 @@ def seat_holder(state: StateView, seat: bytes) -> tuple[bytes, Payouts] | None:
         return bootstrap.owner, bootstrap.payouts
     won = result(state, seat)
     return None if won is None else (won.owner, won.payouts)
+
+
+def bonded_epochs(state: StateView) -> tuple[int, ...]:
+    """Settled epochs whose results have bonds in escrow, the oldest first."""
+    record = read(state, BONDED, EpochList)
+    return () if record is None else record.items
+
+
+def count_in_block(state: Overlay, key: bytes, height: int, most: int) -> bool:
+    """Count one more at `key` for the block at `height`; False where that is more than `most`."""
+    seen = read(state, key, BlockCount)
+    count = seen.count if seen is not None and seen.height == height else 0
+    write(state, key, BlockCount(height, count + 1))
+    return count < most
 
 
 def _listed_result(key: bytes, value: bytes) -> tuple[bytes, ...]:

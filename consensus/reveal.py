@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from chain import accounts
 from chain.errors import BadTransaction, NotApplicable, Refuted
 from chain.merkle import root_from_path
 from chain.rules import BlockContext
@@ -15,7 +16,7 @@ from consensus.parameters import ConsensusParameters
 from consensus.spaces import get_space
 from consensus.spaces.base import Cost, InvalidGenotype
 from consensus.tasks import input_shape
-from consensus.types import CommitRecord, EpochRecord, ResultRecord, RevealBody, RevealCount, TaskRecord, TaskSpec, seal
+from consensus.types import CommitRecord, EpochRecord, ResultRecord, RevealBody, TaskRecord, TaskSpec, seal
 
 
 def apply_reveal(
@@ -28,7 +29,9 @@ def apply_reveal(
     task = records.need(state, records.TASK + epoch.task, TaskRecord)
     canonical, cost = check_genotype(task.spec, body.genotype)
     _check_form(parameters, task.spec, body)
-    _count(state, parameters, context)
+    if not records.count_in_block(state, records.REVEAL_COUNT, context.height, parameters.reveals_per_block):
+        raise NotApplicable(f"a block carries at most {parameters.reveals_per_block} reveals", "block_full_of_reveals")
+    accounts.move(state, transaction.address, accounts.ESCROW, parameters.reveal_bond)
     fact = ScoreFact(task.spec, body.genotype, body.leaves[-1], body.model_bytes, epoch.beacon)
     correct = facts.get(fact_key(fact))
     if correct is None:
@@ -42,7 +45,7 @@ def apply_reveal(
         commit_height=commit.height, commit_index=commit.index, leaf_index=body.index, genotype=body.genotype,
         canonical=canonical, leaves=body.leaves, model_bytes=body.model_bytes, parameters=cost.parameters,
         macs=cost.macs, correct=correct, total=task.spec.evaluated, payouts=body.payouts, height=context.height,
-        reward=0, seated=False,
+        reward=0, seated=False, bond=parameters.reveal_bond, revoked=False,
     )  # fmt: skip
     records.write(state, records.RESULT + result.id, result)
     state.put(records.RESULT_AT + records.number(epoch.number) + records.number(epoch.results), result.id)
@@ -104,11 +107,3 @@ def _check_form(parameters: ConsensusParameters, spec: TaskSpec, body: RevealBod
         raise BadTransaction(f"a payout table has at most {parameters.payout_entries} lines", "payouts_too_many")
     if len({payout.address for payout in body.payouts}) != len(body.payouts):
         raise BadTransaction("a payout table names an address once", "payouts_repeat")
-
-
-def _count(state: Overlay, parameters: ConsensusParameters, context: BlockContext) -> None:
-    seen = records.read(state, records.REVEAL_COUNT, RevealCount)
-    count = seen.count if seen is not None and seen.height == context.height else 0
-    if count >= parameters.reveals_per_block:
-        raise NotApplicable(f"a block carries at most {parameters.reveals_per_block} reveals", "block_full_of_reveals")
-    records.write(state, records.REVEAL_COUNT, RevealCount(context.height, count + 1))

@@ -1,6 +1,6 @@
 """The consensus rules, as the ledger calls them. Pure functions of a state and the known facts.
 
-Source: protocol C4 to C9.
+Source: protocol C4 to C11.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from chain.hashing import EMPTY, digest
 from chain.keys import address_of
 from chain.rules import BlockContext, CoinbasePlan, StateIndex
 from chain.state import Overlay, StateView
-from chain.types import VERSION, Header, Kind, Transaction
+from chain.types import VERSION, Header, Kind, Part, Transaction
 from consensus import records
+from consensus.challenge import apply_challenge
+from consensus.evidence import apply_evidence
 from consensus.facts import FALSE, BeaconFact, DatasetFact, Fact, Facts, fact_key
 from consensus.genesis import Genesis
 from consensus.reveal import apply_reveal
 from consensus.settle import advance, open_epoch, pay, take_due
+from consensus.slashing import is_lost
 from consensus.tasks import check_spec
 from consensus.types import (
     BeaconBody,
@@ -109,18 +112,24 @@ class ConsensusRules:
         return 0 if transaction.kind == Kind.BEACON else len(transaction.raw) * self.parameters.fee_per_byte
 
     def coinbase(self, state: Overlay, context: BlockContext, fees: int) -> CoinbasePlan:
-        """Subsidy and fees over the payout table of the minting seat, then what a settlement owes."""
+        """Subsidy and fees over the payout table of the minting seat, then what a settlement owes.
+
+        A seat that was lost in this block is paid nothing: the fees are burned.
+        """
         holder = records.seat_holder(state, context.seat)
         if holder is None:
             raise BadBlock("no such seat", "wrong_seat")
-        minted = self.parameters.subsidy_at(context.height)
         settlement = take_due(state, context.height)
-        released = sum(output.amount for output in settlement)
+        released = sum(output.amount for part in settlement for output in part.outputs)
         accounts.debit(state, accounts.ESCROW, released)
-        return CoinbasePlan((*pay(holder[1], minted + fees), *settlement), minted, released)
+        if is_lost(state, context.seat):  # by a transaction of this very block
+            return CoinbasePlan(settlement, -fees, released)
+        minted = self.parameters.subsidy_at(context.height)
+        own = Part(context.seat, tuple(pay(holder[1], minted + fees)))
+        return CoinbasePlan((own, *settlement) if own.outputs else settlement, minted, released)
 
     def apply(self, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> tuple[object, ...]:
-        """Apply a publish, commit, reveal or beacon; returns the facts that are missing to judge it."""
+        """Apply a transaction that is no transfer; returns the facts that are missing to judge it."""
         if transaction.kind == Kind.PUBLISH:
             return self._publish(state, context, transaction)
         if transaction.kind == Kind.COMMIT:
@@ -130,6 +139,11 @@ class ConsensusRules:
             return apply_reveal(state, self.consensus, self.facts, context, transaction)
         if transaction.kind == Kind.BEACON:
             return self._beacon(state, context, transaction)
+        if transaction.kind == Kind.CHALLENGE:
+            return apply_challenge(state, self.parameters, self.consensus, self.facts, context, transaction)
+        if transaction.kind == Kind.EVIDENCE:
+            apply_evidence(state, self.network, self.parameters, self.consensus, context, transaction)
+            return ()
         raise BadTransaction(f"version 1 has no transactions of kind {transaction.kind}", "unknown_kind")
 
     # ---- transactions

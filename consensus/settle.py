@@ -9,11 +9,13 @@ import dataclasses
 
 from chain.keys import address_of
 from chain.state import Overlay
-from chain.types import CoinbaseBody, Output
+from chain.types import Output, Part
 from consensus import records
 from consensus.parameters import ConsensusParameters
 from consensus.split import split
 from consensus.types import (
+    DueRecord,
+    EpochList,
     EpochRecord,
     HashList,
     Payouts,
@@ -27,6 +29,7 @@ from consensus.types import (
 
 def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: int, parent: bytes) -> None:
     """Bring the epochs up to `slot`, for the block at `height` whose parent is `parent`."""
+    first = records.current_epoch(state).number
     while True:
         record = records.current_epoch(state)
         start = parameters.start(record.number)
@@ -34,9 +37,11 @@ def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: 
             record = dataclasses.replace(record, boundary=parent)
             records.write_epoch(state, record)
         if slot < start + parameters.reveal_close:
-            return
-        settle(state, parameters, record, height)
+            break
+        settle(state, parameters, record, slot, height)
         open_epoch(state, max(record.number + 1, parameters.epoch_of(slot)))
+    if record.number != first:
+        _release_bonds(state, parameters, slot, height)
 
 
 def open_epoch(state: Overlay, n: int) -> None:
@@ -44,7 +49,7 @@ def open_epoch(state: Overlay, n: int) -> None:
     task = choose_task(state, n)
     bounty = task.spec.bounty_per_epoch if task.epochs_left else 0
     seed = epoch_seed(records.last_beacon(state), n, task.id)
-    records.write_epoch(state, EpochRecord(n, task.id, seed, bounty, b"", b"", 0, 0, False, False, ()))
+    records.write_epoch(state, EpochRecord(n, task.id, seed, bounty, b"", b"", 0, 0, False, False, 0, ()))
     state.put(records.CURRENT_EPOCH, records.number(n))
 
 
@@ -59,24 +64,26 @@ def choose_task(state: Overlay, n: int) -> TaskRecord:
 
 
 def rank(results: list[ResultRecord], least_correct: int) -> list[ResultRecord]:
-    """Results that count, best first: of one canonical architecture the earliest sealed, none below the baseline."""
+    """Results that count, best first: of one canonical architecture the earliest sealed, none below the baseline, none
+    that was revoked."""
     earliest: dict[bytes, ResultRecord] = {}
     for result in sorted(results, key=lambda result: result.commit_order):
-        earliest.setdefault(result.canonical, result)
+        if not result.revoked:
+            earliest.setdefault(result.canonical, result)
     good = [result for result in earliest.values() if result.correct >= least_correct]
     return sorted(good, key=lambda result: result.rank_key)
 
 
-def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord, height: int) -> None:
+def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord, slot: int, height: int) -> None:
     """Close an epoch: return deposits, seat the best results, split the bounty; payments go into `DUE`."""
     task = records.need(state, records.TASK + record.task, TaskRecord)
-    due = _refunds(state, record)
+    due = [Part(b"", tuple(_refunds(state, record)))]
     results = records.results_of(state, record)
     winners = rank(results, task.spec.baseline_correct)[: parameters.seats]
     bounty = record.bounty if task.epochs_left else 0
     rewards = split(bounty, [winner.correct - task.spec.baseline_correct for winner in winners])
     for winner, reward in zip(winners, rewards, strict=True):
-        due.extend(pay(winner.payouts, reward))
+        due.append(Part(winner.id, tuple(pay(winner.payouts, reward))))
         seated = dataclasses.replace(winner, seated=True, reward=reward)
         records.write(state, records.RESULT + winner.id, seated)
     for result in results:
@@ -86,9 +93,11 @@ def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord,
     if sum(rewards):
         _spend_funding(state, task)
     settled = dataclasses.replace(
-        record, settled=True, void=not record.beacon, winners=tuple(winner.id for winner in winners)
+        record, settled=True, void=not record.beacon, settled_slot=slot, winners=tuple(winner.id for winner in winners)
     )
     records.write_epoch(state, settled)
+    if any(result.bond for result in results):
+        records.write(state, records.BONDED, EpochList((*records.bonded_epochs(state), record.number)))
     _add_due(state, height, due)
 
 
@@ -122,17 +131,38 @@ def _spend_funding(state: Overlay, task: TaskRecord) -> None:
         records.write(state, records.FUNDED, HashList(funded))
 
 
-def _add_due(state: Overlay, height: int, outputs: list[Output]) -> None:
+def _release_bonds(state: Overlay, parameters: ConsensusParameters, slot: int, height: int) -> None:
+    """Return the bonds of the oldest epoch whose results can no longer be challenged: one line for each owner.
+
+    Never of more than one epoch, so that the outputs of a coinbase stay bounded.
+    """
+    bonded = records.bonded_epochs(state)
+    if not bonded:
+        return
+    epoch = records.need(state, records.EPOCH + records.number(bonded[0]), EpochRecord)
+    if slot < parameters.challenge_close(epoch.settled_slot):
+        return
+    bonds: dict[bytes, int] = {}
+    for result in records.results_of(state, epoch):
+        if result.bond:
+            owner = address_of(result.owner)
+            bonds[owner] = bonds.get(owner, 0) + result.bond
+            records.write(state, records.RESULT + result.id, dataclasses.replace(result, bond=0))
+    records.write(state, records.BONDED, EpochList(bonded[1:]))
+    _add_due(state, height, [Part(b"", tuple(Output(owner, bond) for owner, bond in bonds.items()))])
+
+
+def _add_due(state: Overlay, height: int, parts: list[Part]) -> None:
     earlier = take_due(state, height) if state.get(records.DUE) else ()
-    records.write(state, records.DUE, CoinbaseBody(height, (*earlier, *outputs)))
+    records.write(state, records.DUE, DueRecord(height, (*earlier, *(part for part in parts if part.outputs))))
 
 
-def take_due(state: Overlay, height: int) -> tuple[Output, ...]:
-    """Settlement outputs that the coinbase of this block owes; takes them out of escrow's list."""
-    body = records.read(state, records.DUE, CoinbaseBody)
-    if body is None:
+def take_due(state: Overlay, height: int) -> tuple[Part, ...]:
+    """What the coinbase of this block owes beside subsidy and fees; takes it off escrow's list."""
+    due = records.read(state, records.DUE, DueRecord)
+    if due is None:
         return ()
-    if body.height != height:
+    if due.height != height:
         raise RuntimeError("settlement outputs were not paid by the block that settled")
     state.delete(records.DUE)
-    return body.outputs
+    return due.parts

@@ -8,6 +8,22 @@ from consensus.spaces import SPACES
 from consensus.spaces.base import InputShape
 from consensus.types import TaskSpec
 
+_STEP_MACS = 10_000_000  # what a training step costs beside its products, in products of the same time
+
+
+def segment_macs(spec: TaskSpec) -> int:
+    """What the replay of one segment of the task costs at most, in multiply-accumulates.
+
+    A step takes each product three times (forward, back to the inputs, to the weights), and a fixed part.
+    """
+    return spec.steps // spec.segments * (3 * spec.batch * spec.max_macs + _STEP_MACS)
+
+
+def state_bytes_bound(parameters: int) -> int:
+    """Bytes that no training state of a network with so many parameters exceeds: two numbers for each parameter, and
+    two for each channel, of which there are no more than parameters, of 4 bytes each, and a header."""
+    return 16 * (parameters + 1)
+
 
 def input_shape(spec: TaskSpec) -> InputShape:
     """Shape of the task's samples."""
@@ -22,6 +38,17 @@ def check_spec(spec: TaskSpec, parameters: ConsensusParameters) -> None:
         )
     if spec.steps % spec.segments:
         raise BadTransaction("steps must be a multiple of segments", "bad_recipe")
+    if segment_macs(spec) > parameters.max_segment_macs:
+        raise BadTransaction(
+            f"one segment may take {segment_macs(spec)} multiply-accumulates, at most {parameters.max_segment_macs} "
+            "can be replayed: take more segments, or a smaller batch or max_macs",
+            "segment_too_long",
+        )
+    if state_bytes_bound(spec.max_parameters) > parameters.max_state_bytes:
+        raise BadTransaction(
+            f"a state of {spec.max_parameters} parameters may have more than {parameters.max_state_bytes} bytes",
+            "state_too_large",
+        )
     if spec.dataset_bytes > parameters.max_dataset_bytes:
         raise BadTransaction(f"a dataset has at most {parameters.max_dataset_bytes} bytes", "dataset_too_large")
     if not spec.eval_samples or not spec.max_macs or not spec.max_parameters:

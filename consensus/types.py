@@ -7,6 +7,7 @@ from typing import Annotated
 
 from chain.encoding import U32, U64, Address, Amount, Hash, PublicKey, Range, Record, Size
 from chain.hashing import digest
+from chain.types import Header, Part
 
 MaybeHash = Annotated[bytes, Size(0, 32)]  # empty, or 32 bytes
 Genotype = Annotated[bytes, Size(1, 256)]
@@ -104,6 +105,27 @@ class BeaconBody(Record):
     output: Annotated[bytes, Size(200, 200)]
 
 
+@dataclass(frozen=True, slots=True)
+class ChallengeBody(Record):
+    """Says that a result's training does not lead from leaf `segment` to the next.
+
+    `state` is the artifact of the state of that leaf. It is empty for segment 0, which begins with the initial state.
+    """
+
+    result: Hash
+    segment: Annotated[int, Range(0, 256)]
+    state: MaybeHash
+    state_bytes: U32
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBody(Record):
+    """Two headers that one key signed for one slot. The seat of the first is accused."""
+
+    first: Header
+    second: Header
+
+
 def seal(genotype: bytes, leaves: tuple[bytes, ...], owner: bytes, salt: bytes) -> bytes:
     """Leaf of a commit: binds genotype, training and owner, and hides them behind a 32-byte salt."""
     return digest("ponas/seal", genotype, digest("ponas/leaves", *leaves), owner, salt)
@@ -132,7 +154,10 @@ class TaskRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord(Record):
-    """An epoch in the state. Hashes are empty until they are known; `void` once settled without a beacon."""
+    """An epoch in the state. Hashes are empty until they are known; `void` once settled without a beacon.
+
+    `settled_slot` is 0 until it is settled.
+    """
 
     number: U64
     task: Hash
@@ -144,6 +169,7 @@ class EpochRecord(Record):
     results: U32
     settled: bool
     void: bool
+    settled_slot: U64
     winners: Annotated[tuple[Hash, ...], Size(0, 65536)]
 
 
@@ -163,7 +189,10 @@ class CommitRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class ResultRecord(Record):
-    """A revealed and re-evaluated result. `reward` is its part of the bounty, once settled."""
+    """A revealed and re-evaluated result. `reward` is its part of the bounty, once settled.
+
+    `bond` is what lies in escrow for it. A result that was `revoked` has neither, nor a seat.
+    """
 
     id: Hash
     epoch: U64
@@ -185,6 +214,8 @@ class ResultRecord(Record):
     height: U64
     reward: Amount
     seated: bool
+    bond: Amount
+    revoked: bool
 
     @property
     def model(self) -> bytes:
@@ -234,8 +265,23 @@ class HashList(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class RevealCount(Record):
-    """How many reveals the block at `height` has carried so far."""
+class EpochList(Record):
+    """Numbers of epochs in the state."""
+
+    items: Annotated[tuple[U64, ...], Size(0, 65536)]
+
+
+@dataclass(frozen=True, slots=True)
+class DueRecord(Record):
+    """What the coinbase of the block at `height` owes beside subsidy and fees."""
+
+    height: U64
+    parts: Annotated[tuple[Part, ...], Size(0, 4096)]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCount(Record):
+    """How many of a kind the block at `height` has carried so far."""
 
     height: U64
     count: U32

@@ -7,8 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from chain import accounts, ledger
+from chain import accounts
 from chain.errors import BadEncoding
+from chain.immature import outputs_at
 from chain.keys import address_text
 from chain.types import MAX_BODY, Transaction
 from ponas_node.api.errors import ApiError, not_found
@@ -145,7 +146,7 @@ def immature_balance(view: NodeView, address: bytes) -> int:
     return sum(
         output.amount
         for paid in range(first, height + 1)
-        for output in ledger.immature_outputs(view.chain.state, paid)
+        for output in outputs_at(view.chain.state, paid)
         if output.address == address
     )
 

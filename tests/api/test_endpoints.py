@@ -108,11 +108,12 @@ async def test_account(view, client):
 
 async def test_immature_balance_matures(view, client):
     minter = address_text(view.world.keys[0].address)
-    for height in range(1, 9):
+    maturity = view.genesis.ledger.coinbase_maturity
+    for height in range(1, maturity + 4):
         view.world.mint()
         body = await get(client, f"/v1/accounts/{minter}")
-        assert body["immature"] == 5_000_000 * min(height, 5)
-        assert body["balance"] == 10_000_000 + 5_000_000 * max(0, height - 5)
+        assert body["immature"] == 5_000_000 * min(height, maturity)
+        assert body["balance"] == 10_000_000 + 5_000_000 * max(0, height - maturity)
 
 
 async def test_address_with_a_typing_error(view, client):

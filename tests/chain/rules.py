@@ -13,7 +13,7 @@ from chain.keys import PrivateKey
 from chain.parameters import LedgerParameters
 from chain.rules import BlockContext, CoinbasePlan, StateIndex
 from chain.state import Overlay, StateView
-from chain.types import VERSION, Block, Header, Kind, Output, Transaction, TransferBody, sign_transaction
+from chain.types import VERSION, Block, Header, Kind, Output, Part, Transaction, TransferBody, sign_transaction
 
 NETWORK = digest("ponas/test-network")
 MINTERS = tuple(PrivateKey(digest("test/minter", bytes([i]))) for i in range(2))
@@ -73,7 +73,9 @@ class TestRules:
         total = minted + fees
         mine = total * 3 // 4
         minter = MINTERS[SEATS.index(context.seat)].address
-        return CoinbasePlan((Output(minter, mine), Output(USERS[0].address, total - mine)), minted, 0)
+        return CoinbasePlan(
+            (Part(context.seat, (Output(minter, mine), Output(USERS[0].address, total - mine))),), minted, 0
+        )
 
 
 def transfer(sender: PrivateKey, nonce: int, target: bytes, amount: int, fee: int = 400) -> Transaction:

@@ -76,9 +76,9 @@ def test_bounty_is_split_by_margin_over_the_baseline(tmp_path: Path) -> None:
     assert records.current_epoch(world.chain.state).bounty == 0
 
 
-def test_deposits_come_back_and_escrow_is_empty(world: World) -> None:
+def test_deposits_come_back_and_escrow_holds_only_bonds(world: World) -> None:
     world.competition({1: [world.find(1, 150)]})
-    assert accounts.account(world.chain.state, accounts.ESCROW).balance == 0
+    assert accounts.account(world.chain.state, accounts.ESCROW).balance == world.genesis.consensus.reveal_bond
     coinbase = CoinbaseBody.decode(world.chain.block(world.chain.tip.id).transactions[0].body)
     assert any(o.address == world.keys[1].address and o.amount == 1000 for o in coinbase.outputs)
 
@@ -98,7 +98,7 @@ def test_coinbase_follows_the_payout_table(world: World) -> None:
     block = world.mint()
     outputs = CoinbaseBody.decode(block.transactions[0].body).outputs
     assert [(o.address[:1], o.amount) for o in outputs] == [(b"\x09", 3_333_333), (b"\x08", 1_666_667)]
-    for _ in range(5):
+    for _ in range(world.genesis.ledger.coinbase_maturity):
         world.mint()
     assert accounts.account(world.chain.state, bytes([9]) * 20).balance == 3_333_333
 
@@ -120,7 +120,8 @@ def test_void_competition_keeps_the_seats_and_refunds(world: World) -> None:
     record = epoch(world, 1)
     assert record.void and record.settled and not record.winners
     assert records.active_seats(world.chain.state) == seats
-    assert accounts.account(world.chain.state, accounts.ESCROW).balance == 0
+    bond = world.genesis.consensus.reveal_bond  # of the first competition's result
+    assert accounts.account(world.chain.state, accounts.ESCROW).balance == bond
 
 
 def test_nothing_below_the_baseline_earns_a_seat(world: World) -> None:

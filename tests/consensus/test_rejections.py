@@ -252,7 +252,7 @@ def test_tasks_that_cannot_be_run(world: World, changes: dict[str, object], code
 
 def test_unknown_kinds_and_low_fees(world: World) -> None:
     with pytest.raises(BadTransaction) as caught:
-        apply(world, world.sign(world.keys[1], Kind.CHALLENGE, PublishBody(SPEC, 1)))
+        apply(world, dataclasses.replace(world.sign(world.keys[1], Kind.EVIDENCE, PublishBody(SPEC, 1)), kind=8))
     assert caught.value.code == "unknown_kind"
     with pytest.raises(BadTransaction) as caught:
         apply(world, dataclasses.replace(world.commit(world.keys[1], [world.find(1, 150)]), fee=3))

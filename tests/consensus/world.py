@@ -9,29 +9,43 @@ from pathlib import Path
 from chain import accounts
 from chain.chain import Chain, Outcome
 from chain.errors import Missing
+from chain.immature import outputs_at
 from chain.keys import PrivateKey
 from chain.merkle import merkle_path, merkle_root
 from chain.parameters import LedgerParameters
 from chain.rules import BlockContext
 from chain.store import Store
-from chain.types import Block, Kind, Transaction, sign_transaction
+from chain.types import Block, Header, Kind, Transaction, sign_transaction
 from consensus import records
-from consensus.facts import INVALID_MODEL, TRUE, BeaconFact, DatasetFact, Fact, ScoreFact, fact_key
+from consensus.facts import (
+    FALSE,
+    INVALID_MODEL,
+    TRUE,
+    BeaconFact,
+    ChallengeFact,
+    DatasetFact,
+    Fact,
+    ScoreFact,
+    fact_key,
+)
 from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.parameters import ConsensusParameters
 from consensus.rules import ConsensusRules
 from consensus.spaces import get_space
 from consensus.types import (
     BeaconBody,
+    ChallengeBody,
     CommitBody,
+    EvidenceBody,
     Payout,
+    ResultRecord,
     RevealBody,
     TaskSpec,
     seal,
 )
 
 LEDGER = LedgerParameters(
-    coinbase_maturity=5,
+    coinbase_maturity=24,
     max_rollback=40,
     max_block_bytes=1 << 18,
     fee_per_byte=1,
@@ -42,7 +56,8 @@ CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=1000, epoch_slots=20, commit_close=8, reveal_open=11, reveal_close=16,
     beacon_grace=2, seats=3, seat_epochs=2, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
     commit_deposit=1000, reveals_per_block=8, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
-    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4,
+    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=700, challenge_slots=24,
+    challenge_deposit=900, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28,
 )  # fmt: skip
 SPEC = TaskSpec(
     name="table", dataset=bytes(32), dataset_bytes=100, height=8, width=8, channels=1, classes=10, test_samples=300,
@@ -58,6 +73,7 @@ class TableFacts:
         self.answers: dict[bytes, int] = {}
         self.scores: dict[bytes, int] = {}  # model id -> correct
         self.false: set[bytes] = set()  # beacon outputs and datasets that do not verify
+        self.forged: set[bytes] = set()  # leaves that do not follow from the one before
 
     def get(self, key: bytes) -> int | None:
         return self.answers.get(key)
@@ -68,8 +84,10 @@ class TableFacts:
         elif isinstance(fact, BeaconFact):
             answer = int(fact.output not in self.false)
         elif isinstance(fact, DatasetFact):
-            answer = int(fact.spec.dataset not in self.false)
-        self.answers[fact_key(fact)] = answer if not isinstance(fact, DatasetFact) else (answer and TRUE)
+            answer = TRUE if fact.spec.dataset not in self.false else FALSE
+        elif isinstance(fact, ChallengeFact):
+            answer = TRUE if fact.after in self.forged else FALSE
+        self.answers[fact_key(fact)] = answer
 
 
 @dataclasses.dataclass
@@ -85,12 +103,19 @@ class Found:
 class World:
     """One chain, some keys, and the means to mint what a test needs."""
 
-    def __init__(self, path: Path, keys: int = 3, spec: TaskSpec = SPEC, funded: int = 0, **changes: int) -> None:
+    def __init__(
+        self, path: Path, keys: int = 3, spec: TaskSpec = SPEC, funded: int = 0, bootstrap: int = 1, **changes: int
+    ) -> None:
         self.keys = [PrivateKey(bytes([i + 1]) * 32) for i in range(keys)]
         consensus = dataclasses.replace(CONSENSUS, **changes)
         allocations = tuple(Allocation(key.address, 10_000_000) for key in self.keys)
         self.genesis = Genesis(
-            "test", LEDGER, consensus, allocations, (self.keys[0].public,), (BuiltInTask(spec, funded),)
+            "test",
+            LEDGER,
+            consensus,
+            allocations,
+            tuple(key.public for key in self.keys[:bootstrap]),
+            (BuiltInTask(spec, funded),),
         )
         self.facts = TableFacts()
         self.path = path
@@ -201,6 +226,29 @@ class World:
             (Payout(key.address, 1),),
         )  # fmt: skip
         return self.sign(key, Kind.REVEAL, dataclasses.replace(body, **changes), after=after)
+
+    def challenge(
+        self, key: PrivateKey, result: bytes, segment: int = 1, after: int = 0, **changes: object
+    ) -> Transaction:
+        body = ChallengeBody(result, segment, bytes([1]) * 32 if segment else b"", 500 if segment else 0)
+        return self.sign(key, Kind.CHALLENGE, dataclasses.replace(body, **changes), after=after)  # type: ignore[arg-type]
+
+    def evidence(self, reporter: PrivateKey, first: Header, second: Header, after: int = 0) -> Transaction:
+        return self.sign(reporter, Kind.EVIDENCE, EvidenceBody(first, second), after=after)
+
+    def balance(self, key: PrivateKey) -> int:
+        return accounts.account(self.chain.state, key.address).balance
+
+    def immature_of(self, key: PrivateKey) -> int:
+        """What coinbases have paid to a key that has not matured."""
+        heights = range(max(1, self.chain.height - LEDGER.coinbase_maturity), self.chain.height + 1)
+        outputs = [output for height in heights for output in outputs_at(self.chain.state, height)]
+        return sum(output.amount for output in outputs if output.address == key.address)
+
+    def result(self, id: bytes) -> ResultRecord:
+        found = records.result(self.chain.state, id)
+        assert found is not None
+        return found
 
     def competition(self, entries: dict[int, list[Found]]) -> dict[int, list[Transaction]]:
         """Run one whole epoch in which key i commits and reveals entries[i]; ends right after settlement."""

@@ -1,0 +1,52 @@
+"""Evidence that a seat's owner signed two headers for one slot. Source: protocol C11."""
+
+from __future__ import annotations
+
+from chain.errors import BadTransaction, NotApplicable
+from chain.parameters import LedgerParameters
+from chain.rules import BlockContext
+from chain.state import Overlay
+from chain.types import Transaction
+from consensus import records
+from consensus.parameters import ConsensusParameters
+from consensus.slashing import is_lost, punish_bootstrap_seat, revoke_result
+from consensus.types import EvidenceBody
+
+
+def apply_evidence(
+    state: Overlay,
+    network: bytes,
+    ledger: LedgerParameters,
+    parameters: ConsensusParameters,
+    context: BlockContext,
+    transaction: Transaction,
+) -> None:
+    """Take the seat of the first header from its owner, with its bond and its immature rewards."""
+    body = EvidenceBody.decode(transaction.body)
+    check_evidence(body, network)
+    seat, slot = body.first.seat, body.first.slot
+    holder = records.seat_holder(state, seat)
+    if holder is None or holder[0] != body.first.minter:
+        raise NotApplicable("the first header's signer owns no such seat on this branch", "unknown_seat")
+    if not context.slot - parameters.challenge_slots < slot <= context.slot:
+        raise NotApplicable(f"evidence of slot {slot} does not count at slot {context.slot}", "evidence_closed")
+    offence = records.OFFENCE + seat + records.number(slot)
+    if is_lost(state, seat) or state.get(offence) is not None:
+        raise NotApplicable("the seat has paid for this", "already_punished")
+    state.put(offence, b"")
+    result = records.result(state, seat)
+    if result is None:
+        punish_bootstrap_seat(state, ledger, context, seat, transaction.address)
+    else:
+        revoke_result(state, ledger, parameters, context, result, transaction.address)
+
+
+def check_evidence(body: EvidenceBody, network: bytes) -> None:
+    """Raise BadTransaction or BadSignature unless one key signed two different headers for one slot."""
+    first, second = body.first, body.second
+    if first.slot != second.slot or first.minter != second.minter:
+        raise BadTransaction("the headers are of two slots or of two keys", "not_equivocation")
+    if first.signed_message(network) == second.signed_message(network):
+        raise BadTransaction("the headers say the same", "not_equivocation")
+    first.check_signature(network)
+    second.check_signature(network)

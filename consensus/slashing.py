@@ -1,0 +1,99 @@
+"""What a proven offence costs: half of what is still held of the offender is burned, half goes to who proved it.
+
+Source: protocol C10, C11.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from chain import accounts, immature
+from chain.parameters import LedgerParameters
+from chain.rules import BlockContext
+from chain.state import Overlay, StateView
+from consensus import records
+from consensus.parameters import ConsensusParameters
+from consensus.settle import rank
+from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatGroup, SeatWindow, TaskRecord
+
+
+def revoke_result(
+    state: Overlay,
+    ledger: LedgerParameters,
+    parameters: ConsensusParameters,
+    context: BlockContext,
+    result: ResultRecord,
+    reporter: bytes,
+) -> None:
+    """Revoke a result: its bond and its immature rewards are lost, its seat goes to the next rank.
+
+    `reporter` is the address that gets its half.
+    """
+    accounts.debit(state, accounts.ESCROW, result.bond)
+    _share_out(state, result.bond + _take_rewards(state, ledger, context, result.id), reporter)
+    revoked = dataclasses.replace(result, bond=0, reward=0, seated=False, revoked=True)
+    records.write(state, records.RESULT + result.id, revoked)
+    if result.seated:
+        _pass_seat_on(state, parameters, revoked)
+
+
+def punish_bootstrap_seat(
+    state: Overlay, ledger: LedgerParameters, context: BlockContext, seat: bytes, reporter: bytes
+) -> None:
+    """Take back a bootstrap seat's immature rewards, and the seat unless it is the last: a network needs one."""
+    _share_out(state, _take_rewards(state, ledger, context, seat), reporter)
+    kept = tuple(other for other in records.ids(state, records.BOOTSTRAP) if other != seat)
+    if kept:
+        records.write(state, records.BOOTSTRAP, HashList(kept))
+
+
+def is_lost(state: StateView, seat: bytes) -> bool:
+    """Whether a seat was taken from its owner as a punishment."""
+    if state.get(records.BOOTSTRAP_SEAT + seat) is not None:
+        return seat not in records.ids(state, records.BOOTSTRAP)
+    result = records.result(state, seat)
+    return result is not None and result.revoked
+
+
+def _take_rewards(state: Overlay, ledger: LedgerParameters, context: BlockContext, source: bytes) -> int:
+    """Cancel what coinbases paid for `source` and what this block's owes for it: the sum, now on no account."""
+    heights = range(max(1, context.height - ledger.coinbase_maturity + 1), context.height)
+    taken = immature.take_back(state, heights, source)
+    due = records.read(state, records.DUE, DueRecord)
+    if due is not None:
+        owed = sum(output.amount for part in due.parts if part.source == source for output in part.outputs)
+        if owed:
+            kept = tuple(part for part in due.parts if part.source != source)
+            records.write(state, records.DUE, dataclasses.replace(due, parts=kept))
+            accounts.debit(state, accounts.ESCROW, owed)
+            taken += owed
+    return taken
+
+
+def _share_out(state: Overlay, taken: int, reporter: bytes) -> None:
+    """`taken` lies on no account: half of it goes to `reporter`, the rest is burned."""
+    reward = taken // 2
+    accounts.credit(state, reporter, reward)
+    accounts.change_supply(state, reward - taken)
+
+
+def _pass_seat_on(state: Overlay, parameters: ConsensusParameters, revoked: ResultRecord) -> None:
+    """Rank the competition again without `revoked`: who comes in takes its place, all others keep theirs."""
+    epoch = records.need(state, records.EPOCH + records.number(revoked.epoch), EpochRecord)
+    task = records.need(state, records.TASK + epoch.task, TaskRecord)
+    winners = rank(records.results_of(state, epoch), task.spec.baseline_correct)[: parameters.seats]
+    for winner in winners:
+        if not winner.seated:
+            records.write(state, records.RESULT + winner.id, dataclasses.replace(winner, seated=True))
+    heirs = tuple(winner.id for winner in winners if not winner.seated)
+    records.write_epoch(state, dataclasses.replace(epoch, winners=tuple(winner.id for winner in winners)))
+    window = records.need(state, records.WINDOW, SeatWindow)
+    groups = (_replaced(group, revoked.id, heirs) for group in window.groups)
+    records.write(state, records.WINDOW, SeatWindow(tuple(group for group in groups if group.seats)))
+
+
+def _replaced(group: SeatGroup, seat: bytes, heirs: tuple[bytes, ...]) -> SeatGroup:
+    if seat not in group.seats:
+        return group
+    place = group.seats.index(seat)
+    return SeatGroup(group.epoch, (*group.seats[:place], *heirs, *group.seats[place + 1 :]))

@@ -6,7 +6,6 @@ A job that is a generator takes turns with others of its kind; what it yields is
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from consensus.facts import FALSE, INVALID_MODEL, TRUE, BeaconFact, DatasetFact, ScoreFact
 from consensus.types import TaskSpec
+from ponas_node.job_inputs import dataset_of, device_of, graph_of, recipe_of
+from ponas_node.replays import audit, challenge, replay
 
 if TYPE_CHECKING:
     from consensus.datasets import Dataset
     from consensus.exact import State
-    from consensus.spaces.graph import Graph
 
 REPORT_SECONDS = 5.0
 """A training says at least so often how far it is, however long its steps take: silence means that it is dead."""
@@ -39,7 +39,7 @@ def train(
     bytes of the state of the last one. `start` is such a pair to go on from. Raises ValueError where that is none.
     """
     spec = TaskSpec.decode(spec_bytes)
-    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
     return train_on(spec, genotype, seed, data, device, start, keep_seconds)
 
 
@@ -56,12 +56,12 @@ def train_on(
     from consensus import exact
 
     every, told = max(1, spec.steps // 20), time.monotonic()
-    candidate = exact.Candidate(_graph(spec.encode(), genotype), data, _recipe(spec), seed)
+    candidate = exact.Candidate(graph_of(spec.encode(), genotype), data, recipe_of(spec), seed)
     leaves, encoded = start or ([], b"")
     begin = exact.Checkpoint(tuple(leaves), exact.decode_state(encoded, candidate.graph)) if start else None
     keeper = None if keep_seconds is None else _Keeper(leaves, keep_seconds)
     on_state = None if keeper is None else keeper.take
-    with contextlib.closing(exact.train_stepwise(candidate, _device(device), on_state, begin)) as run:
+    with contextlib.closing(exact.train_stepwise(candidate, device_of(device), on_state, begin)) as run:
         while True:
             try:
                 step = next(run)
@@ -103,44 +103,23 @@ class _Keeper:
         return found
 
 
-def replay(
-    spec_bytes: bytes, genotype: bytes, seed: bytes, leaves: int, artifacts: str, device: str
-) -> Generator[None, None, list[bytes]]:
-    """The first leaves of a training, a step a turn: no more of it is run than they need."""
-    from consensus import exact
-
-    spec = TaskSpec.decode(spec_bytes)
-    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
-    candidate = exact.Candidate(_graph(spec_bytes, genotype), data, _recipe(spec), seed)
-    found: list[bytes] = []
-    run = exact.train_stepwise(candidate, _device(device), on_state=lambda state: found.append(state.digest()))
-    with contextlib.closing(run):
-        while len(found) < leaves:
-            try:
-                next(run)
-            except StopIteration as end:
-                return list(end.value.leaves)[:leaves]
-            yield
-    return found[:leaves]
-
-
 def validate(spec_bytes: bytes, models: list[tuple[bytes, bytes]], artifacts: str, device: str) -> list[int]:
     """How many validation samples each of the uploaded models, with its genotype, predicts, or INVALID_MODEL."""
     from consensus import exact
     from consensus.exact.model import BadModel
 
     spec = TaskSpec.decode(spec_bytes)
-    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
     answers = []
     for genotype, model in models:
-        graph = _graph(spec_bytes, genotype)
+        graph = graph_of(spec_bytes, genotype)
         try:
             decoded = exact.decode_model(model, graph)
         except BadModel:
             answers.append(INVALID_MODEL)
         else:
             split = data.validation
-            answers.append(exact.evaluate(graph, decoded, split.samples, split.labels, _device(device)))
+            answers.append(exact.evaluate(graph, decoded, split.samples, split.labels, device_of(device)))
     return answers
 
 
@@ -151,14 +130,14 @@ def score(fact_bytes: bytes, artifacts: str, device: str) -> int:
 
     fact = ScoreFact.decode(fact_bytes)
     spec = fact.spec
-    graph = _graph(spec.encode(), fact.genotype)
-    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    graph = graph_of(spec.encode(), fact.genotype)
+    data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
     try:
         model = exact.decode_model((Path(artifacts) / fact.model.hex()).read_bytes(), graph)
     except BadModel:
         return INVALID_MODEL
     picked = exact.draw_samples(fact.beacon, len(data.test.labels), spec.eval_samples)
-    return exact.evaluate(graph, model, data.test.samples[picked], data.test.labels[picked], _device(device))
+    return exact.evaluate(graph, model, data.test.samples[picked], data.test.labels[picked], device_of(device))
 
 
 def check_dataset(fact_bytes: bytes, artifacts: str) -> int:
@@ -168,7 +147,7 @@ def check_dataset(fact_bytes: bytes, artifacts: str) -> int:
 
     spec = DatasetFact.decode(fact_bytes).spec
     try:
-        data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+        data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
     except BadDataset:
         return FALSE
     fits = data.shape == input_shape(spec) and len(data.test.labels) == spec.test_samples
@@ -180,21 +159,21 @@ def supernet(spec_bytes: bytes, seed: bytes, artifacts: str) -> Generator[int, N
     from ponas_node.supernet.search import admitted, search, usual_budget
 
     spec = TaskSpec.decode(spec_bytes)
-    data = _dataset(artifacts, spec.dataset, spec.dataset_bytes)
+    data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
     ranking = yield from search(data, admitted(spec), int.from_bytes(seed[:8], "big"), usual_budget(spec))
     return [ranked.cell for ranked in ranking]
 
 
 def warm_up(device: str) -> str:
     """Load torch and test the device; answers the device that will be used."""
-    return _device(device)
+    return device_of(device)
 
 
 def examine(device: str) -> tuple[str, int]:
     """The device that will be used, after its self-test, and its free memory in bytes; 0 for a CPU."""
     import torch
 
-    name = _device(device)
+    name = device_of(device)
     return name, 0 if name.startswith("cpu") else int(torch.cuda.mem_get_info(name)[0])
 
 
@@ -213,40 +192,13 @@ def prove_beacon(challenge: bytes, discriminant_bits: int, iterations: int) -> b
     return vdf.prove(challenge, discriminant_bits, iterations)
 
 
-@functools.cache
-def _device(name: str) -> str:
-    from consensus import exact
-
-    return exact.pick_device(name)
-
-
-@functools.lru_cache(maxsize=4)
-def _dataset(artifacts: str, id: bytes, size: int) -> Dataset:
-    from consensus.datasets import decode_dataset
-
-    return decode_dataset((Path(artifacts) / id.hex()).read_bytes(), size)
-
-
-@functools.lru_cache(maxsize=64)
-def _graph(spec_bytes: bytes, genotype: bytes) -> Graph:
-    from consensus.spaces import get_space
-    from consensus.tasks import input_shape
-
-    spec = TaskSpec.decode(spec_bytes)
-    return get_space(spec.space).decode(genotype, input_shape(spec))
-
-
-def _recipe(spec: TaskSpec) -> Any:
-    from consensus.exact import Recipe
-
-    return Recipe(steps=spec.steps, batch=spec.batch, segments=spec.segments, learning_rate=spec.learning_rate)
-
-
 JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
     for job in (
         train,
         replay,
+        audit,
+        challenge,
         validate,
         score,
         supernet,

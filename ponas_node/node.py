@@ -59,7 +59,8 @@ class Node:
         self.network = genesis.network
         self.key = key  # mints and competes with this one
         self.now = clock
-        self.max_artifact_bytes = max(genesis.consensus.max_model_bytes, genesis.consensus.max_dataset_bytes)
+        limits = genesis.consensus
+        self.max_artifact_bytes = max(limits.max_model_bytes, limits.max_dataset_bytes, limits.max_state_bytes)
         config.data.mkdir(parents=True, exist_ok=True)
         self.node_key = load_or_create_key(config.data / "node.key")
         self.store = Store(config.data / "db", self.network)
@@ -257,6 +258,7 @@ class Node:
             "branches_adopted": self.branches.adopted,
             "results_evaluated": self.oracle.evaluated,
             "evaluation_seconds": self.oracle.seconds,
+            "segments_replayed": self.oracle.replayed,
             "beacons_proven": self.prover.proven,
             "blocks_minted": self.minter.minted if self.minter is not None else 0,
         }

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from chain.errors import Ignore
-from consensus.facts import BeaconFact, DatasetFact, Fact, ScoreFact, artifacts_of, fact_key
+from consensus.facts import BeaconFact, ChallengeFact, DatasetFact, Fact, ScoreFact, artifacts_of, fact_key
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.worker import Worker, WorkerDied, WorkerError
 
@@ -57,6 +57,7 @@ class Oracle:
         self._queue = _PriorityLock()
         self.evaluated = 0  # score facts established here
         self.seconds = 0.0  # time the worker spent on them
+        self.replayed = 0  # segments replayed for challenges
 
     def get(self, key: bytes) -> int | None:
         """The answer to a fact, or None where it is not known yet."""
@@ -123,6 +124,9 @@ class Oracle:
                 answer = await self._worker.call("check_dataset", fact.encode(), folder, timeout=_TIMEOUT)
             elif isinstance(fact, BeaconFact):
                 answer = await self._worker.call("check_beacon", fact.encode(), timeout=_TIMEOUT)
+            elif isinstance(fact, ChallengeFact):
+                answer = await self._worker.call("challenge", fact.encode(), folder, self._device, timeout=_TIMEOUT)
+                self.replayed += 1
         except (WorkerDied, WorkerError) as error:
             log.warning("could not establish a fact: %s", error)
             raise Unavailable(f"the check could not be run: {error}") from error

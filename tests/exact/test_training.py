@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +10,20 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from consensus.datasets import digits
-from consensus.exact import Recipe, Stopped, decode_model, initial_state, reference, run_segment, train
+from consensus.exact import (
+    Recipe,
+    State,
+    Stopped,
+    decode_model,
+    decode_state,
+    initial_state,
+    reference,
+    run_segment,
+    train,
+)
 from consensus.exact.engine import Engine
 from consensus.exact.products import int8_is_exact
+from consensus.exact.recipe import MASTER_LIMIT, MOMENTUM_LIMIT, RUNNING_LIMIT
 from consensus.exact.step import Step
 from consensus.exact.training import Candidate, Trainer, finish
 from consensus.spaces import InputShape
@@ -36,6 +48,35 @@ def test_segments_are_what_the_definition_says(seed):
         state = run_segment(graph, dataset, recipe, key, state, index)
         truth = reference.run_segment(graph, dataset, recipe, key, truth)
         assert state.encode() == truth.encode()
+
+
+def hostile(rng, count, limit):
+    """Values within +-limit that no training would leave behind."""
+    pick = np.random.default_rng(rng.getrandbits(64))
+    values = rng.choice([
+        pick.integers(-limit, limit, count, endpoint=True),
+        limit * pick.choice([-1, 1], count),
+        np.full(count, rng.choice([limit, -limit, 0])),
+        np.where(pick.random(count) < 0.05, limit, 0),
+    ])  # fmt: skip
+    return values.astype(np.int32)
+
+
+@settings(deadline=None, max_examples=25, print_blob=True)
+@given(st.integers(0, 2**32))
+def test_segments_from_states_that_somebody_made_up_are_exact_too(seed):
+    """A challenge replays a segment from whatever state a cheat put under a leaf, as long as it decodes."""
+    rng = random.Random(seed)
+    shape = random_shape(rng)
+    graph, dataset, key = random_graph(rng, shape), random_dataset(rng, shape), rng.randbytes(32)
+    recipe = Recipe(4, rng.randint(1, 40), 2, rng.choice([1, 256, 1 << 15]))
+    like = initial_state(graph, key)
+    limits = ((like.weights, MASTER_LIMIT), (like.momentum, MOMENTUM_LIMIT), (like.running, RUNNING_LIMIT))
+    state = State(*[hostile(rng, len(part), limit) for part, limit in limits], recipe.segment_steps)
+    assert decode_state(state.encode(), graph).encode() == state.encode()
+    truth = reference.run_segment(graph, dataset, recipe, key, state).encode()
+    assert run_segment(graph, dataset, recipe, key, state, 1).encode() == truth
+    assert run_segment(graph, dataset, recipe, key, state, 1, "cpu64").encode() == truth
 
 
 @settings(deadline=None, max_examples=10, print_blob=True)

@@ -146,7 +146,7 @@ def seat_holder(state: StateView, seat: bytes) -> tuple[bytes, Payouts] | None:
 
 
 def bonded_epochs(state: StateView) -> tuple[int, ...]:
-    """Settled epochs whose results have bonds in escrow, the oldest first."""
+    """Settled epochs with results that can still be challenged or whose bonds are in escrow, the oldest first."""
     record = read(state, BONDED, EpochList)
     return () if record is None else record.items
 

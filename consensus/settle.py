@@ -96,7 +96,7 @@ def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord,
         record, settled=True, void=not record.beacon, settled_slot=slot, winners=tuple(winner.id for winner in winners)
     )
     records.write_epoch(state, settled)
-    if any(result.bond for result in results):
+    if results:
         records.write(state, records.BONDED, EpochList((*records.bonded_epochs(state), record.number)))
     _add_due(state, height, due)
 

@@ -16,13 +16,14 @@ from chain.encoding import U32, U64, Hash, Record, Size
 from chain.errors import Invalid
 from chain.keys import PrivateKey
 from chain.merkle import merkle_path, merkle_root
-from chain.types import Kind, Transaction, sign_transaction
+from chain.types import Kind
 from consensus import records
 from consensus.facts import ScoreFact
 from consensus.parameters import Phase
 from consensus.reveal import check_genotype
 from consensus.types import CommitBody, CommitRecord, EpochRecord, Genotype, Leaves, Payout, RevealBody, seal
 from ponas_node.oracle import FOR_OWN_SEARCH
+from ponas_node.sender import Sender
 from pool.work import Candidate, Work
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Competitor:
         self._candidates = candidates
         self._payouts = payouts
         self._store = node.store.namespace(b"competitor")
-        self._transactions: dict[bytes, Transaction] = {}  # last one sent, by what it does
+        self._sender = Sender(node, key)  # keeps what was announced, the payout table above all
 
     async def run(self) -> None:
         """Compete for ever: look at the chain twice a slot, and do what is due."""
@@ -115,7 +116,8 @@ class Competitor:
         for batch in self._batches(epoch.number):
             root = merkle_root(batch.seals(self._key.public))
             if root not in on_chain:
-                await self._send(b"commit" + root, Kind.COMMIT, CommitBody(epoch.number, root, len(batch.entries)))
+                body = CommitBody(epoch.number, root, len(batch.entries))
+                await self._sender.send(b"commit" + root, Kind.COMMIT, body)
 
     def _margin(self) -> int:
         """Slots before the close at which the last commit is sent."""
@@ -193,21 +195,4 @@ class Competitor:
             commit.id, index, merkle_path(batch.seals(self._key.public), index), entry.salt, entry.genotype,
             entry.leaves, entry.model_bytes, correct, self._payouts(entry.candidate, limit),
         )  # fmt: skip
-        await self._send(b"reveal" + commit.id + index.to_bytes(4, "big"), Kind.REVEAL, body)
-
-    # ---- sending
-
-    async def _send(self, purpose: bytes, kind: Kind, body: CommitBody | RevealBody) -> None:
-        """Send a transaction once; send it anew where it fell out of the mempool without reaching the chain."""
-        node = self._node
-        earlier = self._transactions.get(purpose)
-        if earlier is not None:
-            if node.pending_transaction(earlier.id) is not None or node.chain.transaction(earlier.id) is not None:
-                return
-            body = type(body).decode(earlier.body)  # keep what was announced, the payout table above all
-        nonce = node.next_nonce(self._key.address)
-        size = len(sign_transaction(self._key, node.network, kind, nonce, 0, body).raw) + 16
-        fee = size * node.genesis.ledger.fee_per_byte * 2
-        transaction = sign_transaction(self._key, node.network, kind, nonce, fee, body)
-        self._transactions[purpose] = transaction
-        await node.submit_transaction(transaction)
+        await self._sender.send(b"reveal" + commit.id + index.to_bytes(4, "big"), Kind.REVEAL, body)

@@ -33,4 +33,6 @@ class NodeConfig:
     state_seconds: float | None = STATE_SECONDS  # see `PoolMember`, for these pools
     strategy: str = DEFAULT_STRATEGY  # of a pool or a solo search; see `ponas_node.strategies`
     checkpoints: tuple[Checkpoint, ...] = ()  # blocks that the operator trusts
+    audit_rate: int = 1  # results of each epoch that a node with a key audits, drawn at random
+    audit_share: float = 0.0  # part of the time in which it audits others as well
     label: str = "node"

@@ -20,7 +20,7 @@ from chain.keys import PrivateKey
 from chain.mempool import Mempool
 from chain.rules import BlockContext
 from chain.store import Store
-from chain.types import Block, Transaction
+from chain.types import Block, Header, Transaction
 from consensus import records
 from consensus.datasets import HEADER
 from consensus.facts import DatasetFact
@@ -85,9 +85,10 @@ class Node:
         )
         self.prover = Prover(self, config.prover_delay)
         self.minter = Minter(self, key) if key is not None else None
-        self.services: list[Any] = []  # pool or solo search, added before start
+        self.services: list[Any] = []  # pool, solo search, auditor and witness, added before start
         self.tip_listeners: list[Callable[[Outcome], None]] = []
         self.early = EarlyBlocks()
+        self.header_listeners: list[Callable[[Header], None]] = []  # of every block whose signatures are right
         self.reorgs = 0
         self.api_port = config.api_port
         self._tasks: set[asyncio.Task[None]] = set()
@@ -261,7 +262,12 @@ class Node:
             "segments_replayed": self.oracle.replayed,
             "beacons_proven": self.prover.proven,
             "blocks_minted": self.minter.minted if self.minter is not None else 0,
+            **self._service_counters(),
         }
+
+    def _service_counters(self) -> dict[str, float]:
+        found = [service.counters() for service in self.services if hasattr(service, "counters")]
+        return {name: value for counters in found for name, value in counters.items()}
 
     # ---- what arrives
 
@@ -320,6 +326,9 @@ class Node:
 
     def after(self, outcome: Outcome, block: Block | None) -> None:
         """Tell every part of a new tip, and the peers of the block that it is, if it is one."""
+        for each in outcome.connected if block is None else (block,):
+            for seen in self.header_listeners:
+                seen(each.header)
         if outcome.status not in (Status.EXTENDED, Status.REORG):
             return
         if outcome.status is Status.REORG:

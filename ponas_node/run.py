@@ -11,9 +11,11 @@ from collections.abc import Callable
 from chain.collector import collect_less
 from chain.keys import PrivateKey
 from consensus.genesis import Genesis
+from ponas_node.auditor import Auditor
 from ponas_node.config import NodeConfig
 from ponas_node.node import Node
 from ponas_node.services import PoolService, SoloService
+from ponas_node.witness import Witness
 
 
 def build_node(
@@ -25,6 +27,8 @@ def build_node(
         node.services.append(PoolService(node, key))
     if key is not None and config.solo:
         node.services.append(SoloService(node, key))
+    if key is not None:
+        node.services.extend([Auditor(node, key), Witness(node, key)])
     return node
 
 

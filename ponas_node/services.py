@@ -161,7 +161,8 @@ class PoolService:
             epoch = records.epoch(state, number)
             if epoch is None or not epoch.settled:
                 continue
-            if parameters.consensus.start(number) + parameters.consensus.epoch_slots > deep:
+            closes = parameters.consensus.challenge_close(epoch.settled_slot)  # until then a seat may be lost
+            if max(parameters.consensus.start(number + 1), closes) > deep:
                 continue
             won = [records.result(state, id) for id in epoch.winners]
             own = [result for result in won if result is not None and result.owner == self._key.public]

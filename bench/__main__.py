@@ -9,7 +9,7 @@ import sys
 
 from bench.machine import machine
 
-NAMES = ("exact", "fresh", "ledger", "make-table", "pool", "testnet")
+NAMES = ("consensus", "exact", "fresh", "ledger", "make-table", "pool", "testnet")
 
 
 def main() -> int:

@@ -1,0 +1,28 @@
+"""The consensus against its enemies: how surely forged trainings are proven, and what a proof costs to check."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from bench import consensus_detection
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "detection": consensus_detection.detection,
+    "fraud_proof_cost": consensus_detection.fraud_proof_cost,
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--quick", action="store_true", help="small samples")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be repeated (default: all)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures by part."""
+    figures: dict[str, Any] = {}
+    for name in options.part or PARTS:
+        figures.update(PARTS[name](options))
+    return figures

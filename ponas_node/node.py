@@ -326,7 +326,7 @@ class Node:
 
     def after(self, outcome: Outcome, block: Block | None) -> None:
         """Tell every part of a new tip, and the peers of the block that it is, if it is one."""
-        for each in outcome.connected if block is None else (block,):
+        for each in outcome.connected or (() if block is None else (block,)):
             for seen in self.header_listeners:
                 seen(each.header)
         if outcome.status not in (Status.EXTENDED, Status.REORG):

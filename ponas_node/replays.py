@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,30 +41,42 @@ def replay(
 def audit(
     spec_bytes: bytes, genotype: bytes, seed: bytes, leaves: list[bytes], artifacts: str, device: str
 ) -> Generator[None, None, list[Any]]:
-    """Train again up to the first leaf that differs from `leaves`, a step a turn.
+    """Like `audit_training`, for a worker."""
+    candidate = _candidate(spec_bytes, genotype, seed, artifacts)
+    run = audit_training(candidate, leaves, device_of(device))
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            return list(end.value)
+        yield
 
-    Answers [segment, state]: the segment that a challenge has to name, -1 where all leaves are true, and the bytes of
-    the state before it, none for segment 0.
+
+def audit_training(
+    candidate: Candidate, leaves: Sequence[bytes], device: str
+) -> Generator[int, None, tuple[int, bytes]]:
+    """Train again up to the first leaf that differs from `leaves`; yields the steps done after each.
+
+    Answers the segment that a challenge has to name, -1 where all leaves are true, and the bytes of the state before
+    it, none for segment 0.
     """
     from consensus import exact
 
-    candidate = _candidate(spec_bytes, genotype, seed, artifacts)
     found = _Comparison(leaves)
-    with contextlib.closing(exact.train_stepwise(candidate, device_of(device), found.compare)) as run:
+    with contextlib.closing(exact.train_stepwise(candidate, device, found.compare)) as run:
         while found.segment is None:
             try:
-                next(run)
+                yield next(run)
             except StopIteration as end:
                 found.end(end.value.leaves[-1])
                 break
-            yield
-    return [-1 if found.segment is None else found.segment, found.before]
+    return -1 if found.segment is None else found.segment, found.before
 
 
 class _Comparison:
     """Compares states with claimed leaves as they come. `segment`: the first false one, `before`: the state before."""
 
-    def __init__(self, leaves: list[bytes]) -> None:
+    def __init__(self, leaves: Sequence[bytes]) -> None:
         self._leaves = leaves
         self._last: State | None = None
         self._count = 0

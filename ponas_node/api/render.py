@@ -13,8 +13,10 @@ from chain.types import Block, CoinbaseBody, Header, Kind, Transaction, Transfer
 from consensus.spaces import InvalidGenotype, UnknownSpace, get_space
 from consensus.types import (
     BeaconBody,
+    ChallengeBody,
     CommitBody,
     EpochRecord,
+    EvidenceBody,
     Payouts,
     PublishBody,
     ResultRecord,
@@ -125,6 +127,8 @@ _BODIES: dict[int, Callable[[bytes], Json]] = {
     Kind.COMMIT: lambda body: plain(CommitBody.decode(body)),
     Kind.REVEAL: lambda body: plain(RevealBody.decode(body)),
     Kind.BEACON: _beacon_json,
+    Kind.CHALLENGE: lambda body: plain(ChallengeBody.decode(body)),
+    Kind.EVIDENCE: lambda body: plain(EvidenceBody.decode(body)),
 }
 
 
@@ -188,6 +192,9 @@ def result_summary(result: ResultRecord, spec: TaskSpec | None) -> Json:
         "parameters": result.parameters,
         "macs": result.macs,
         "seated": result.seated,
+        "revoked": result.revoked,
+        "bond": result.bond,
+        "bond_text": format_amount(result.bond),
         "reward": result.reward,
         "reward_text": format_amount(result.reward),
     }

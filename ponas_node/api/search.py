@@ -67,6 +67,7 @@ async def epoch(request: web.Request) -> web.Response:
         "ends_at": parameters.time_of(first + parameters.epoch_slots),
         "phase": here["phase"] if here["epoch"] == found.number else None,
         "ranking": [result_summary(result, spec) for result in ranking[: page_size(request)]],
+        "revoked": [result_summary(result, spec) for result in results if result.revoked][: page_size(request)],
     })  # fmt: skip
 
 
@@ -96,7 +97,15 @@ async def result(request: web.Request) -> web.Response:
         **answer,
         "task_name": spec.name if spec else None,
         "seed": opened.seed.hex() if opened else None,
+        "challenge_closes": _challenge_closes(view, opened),
     })  # fmt: skip
+
+
+def _challenge_closes(view: NodeView, opened: EpochRecord | None) -> int | None:
+    """First slot at which results of an epoch cannot be challenged any more, once it is settled."""
+    if opened is None or not opened.settled:
+        return None
+    return view.genesis.consensus.challenge_close(opened.settled_slot)
 
 
 async def model(request: web.Request) -> web.StreamResponse:

@@ -105,7 +105,7 @@ def _epoch(answer: Answer) -> None:
                 entry["seated"],
                 entry["owner"],
             )
-            for place, entry in enumerate(answer["ranking"], start=1)
+            for place, entry in [*enumerate(answer["ranking"], start=1), *(("revoked", e) for e in answer["revoked"])]
         ],
     )
 
@@ -113,7 +113,8 @@ def _epoch(answer: Answer) -> None:
 def _result(answer: Answer) -> None:
     print_facts(_pick(
         answer, "id", "epoch", "task_name", "owner", "genotype", "architecture", "correct", "total", "parameters",
-        "macs", "seated", "reward_text", "height", "seed", "model", "model_bytes", "model_here",
+        "macs", "seated", "revoked", "reward_text", "bond_text", "challenge_closes", "height", "seed", "model",
+        "model_bytes", "model_here",
     ))  # fmt: skip
     print()
     print_rows(("leaf", "hash"), list(enumerate(answer["leaves"])))

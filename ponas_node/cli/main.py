@@ -14,8 +14,8 @@ from ponas_node.cli.output import clean
 
 # In the order of the help. A command is the module of its name; it is loaded only when it is asked for.
 COMMANDS = (
-    "wallet", "node", "mine", "pool", "testnet", "inspect", "db", "publish", "dataset", "train", "replay", "export",
-    "picture", "selftest",
+    "wallet", "node", "mine", "pool", "testnet", "inspect", "db", "publish", "dataset", "train", "replay", "audit",
+    "export", "picture", "selftest",
 )  # fmt: skip
 INTERRUPTED = 130
 

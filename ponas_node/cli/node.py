@@ -76,6 +76,14 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         help="slots to wait for somebody else's beacon before computing it; -1: never (default: %(default)s)",
     )  # fmt: skip
     add(
+        "--audit-rate", type=int, default=1, metavar="N",
+        help="with a key: results of each epoch to train again, drawn at random (default: %(default)s)",
+    )  # fmt: skip
+    add(
+        "--audit-share", type=_share, default=0.0, metavar="PART",
+        help="part of the time in which to train others again as well, from 0 to 1 (default: %(default)s)",
+    )  # fmt: skip
+    add(
         "--strategy", choices=NAMES, default=DEFAULT_STRATEGY,
         help="how a pool or a solo miner chooses what to train next (default: %(default)s)",
     )  # fmt: skip
@@ -89,6 +97,7 @@ def node_config(arguments: argparse.Namespace, label: str, pool: bool = False, s
         api_port=arguments.api_port, peers=tuple(arguments.peer), advertise=arguments.advertise,
         device=arguments.device, pool=pool, solo=solo, prover_delay=arguments.prover_delay, label=label,
         strategy=arguments.strategy, checkpoints=_checkpoints(arguments.checkpoint),
+        audit_rate=max(0, arguments.audit_rate), audit_share=arguments.audit_share,
     )  # fmt: skip
 
 
@@ -97,6 +106,13 @@ def _checkpoints(given: list[str]) -> tuple[Checkpoint, ...]:
         return tuple(Checkpoints(parse_checkpoint(text) for text in given))
     except BadCheckpoint as error:
         raise UserError(f"--checkpoint: {error}.", USAGE) from error
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return share
 
 
 def read_genesis(path: Path | None) -> Genesis:

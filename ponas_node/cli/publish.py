@@ -15,6 +15,7 @@ from ponas_node.cli.wallet import add_genesis
 if TYPE_CHECKING:
     from chain.keys import PrivateKey
     from consensus.genesis import Genesis
+    from ponas_node.artifacts import ArtifactStore
     from ponas_node.cli.taskfile import TaskFile
     from ponas_node.client import NodeClient
 
@@ -107,7 +108,7 @@ def _describe(genesis: Genesis, task: TaskFile) -> None:
 async def _provide(client: NodeClient, data: Path | None, task: TaskFile) -> None:
     """See to it that the node can get the dataset: it takes no task whose dataset it could not check."""
     if data is not None and task.dataset is not None:
-        await asyncio.to_thread(_store, data, task.dataset)
+        await asyncio.to_thread(node_artifacts(data).put, task.dataset)
     if not await client.has_artifact(task.spec.dataset):
         raise UserError(
             f"The node at {client.url} does not hold the dataset {task.spec.dataset.hex()[:16]}: "
@@ -115,7 +116,8 @@ async def _provide(client: NodeClient, data: Path | None, task: TaskFile) -> Non
         )
 
 
-def _store(data: Path, dataset: bytes) -> None:
+def node_artifacts(data: Path) -> ArtifactStore:
+    """The artifacts in a node's data directory. Raises UserError where it is none."""
     from ponas_node.artifacts import ArtifactStore
 
     folder = data.expanduser()
@@ -123,4 +125,4 @@ def _store(data: Path, dataset: bytes) -> None:
         raise UserError(
             f"{folder} is not the data directory of a node. Start the node first, or name another by --data."
         )
-    ArtifactStore(folder / "artifacts").put(dataset)
+    return ArtifactStore(folder / "artifacts")

@@ -21,6 +21,7 @@ from consensus.datasets import digits
 from consensus.exact import Recipe
 from consensus.spaces import get_space
 from consensus.tasks import input_shape
+from consensus.types import ChallengeBody
 from ponas_node.cli.errors import explain
 from ponas_node.cli.main import main
 from ponas_node.cli.output import clean
@@ -341,6 +342,36 @@ def test_replay_finds_a_lie(run, node):
     assert "NOT EQUAL: leaf 2" in run("replay", id, "--node", node.url, code=1)
 
 
+# ---- audits
+
+
+def test_audit_of_an_honest_result(run, node):
+    id = reveal_trained(node, lie=False)
+    assert "TRUE: all 4 leaves" in run("audit", id, "--node", node.url)
+    assert "id of a result" in one_line(run("audit", "xyz", "--node", node.url, code=2))
+    assert "--data" in one_line(run("audit", id, "--file", "--node", node.url, code=2))
+    assert len(node.view.mempool) == 0
+
+
+def test_audit_challenges_a_lie(run, node, funded, tmp_path):
+    """The result of key 1 has a false second leaf: its segment 1 is replayed from a state that the command provides."""
+    id = reveal_trained(node, lie=True)
+    file = ["--file", "--wallet", funded, "--node", node.url, "--yes", "--data"]
+    assert "not the data directory" in one_line(run("audit", id, *file, tmp_path / "none", code=1))
+    node.world.facts.forged.add(bytes(32))
+    out = run("audit", id, *file, node.view.artifacts.root.parent, code=1)
+    assert "FORGED: segment 1" in out and "pending" in out
+    (challenge,) = node.view.mempool.transactions()
+    body = ChallengeBody.decode(challenge.body)
+    assert (body.result.hex(), body.segment) == (id, 1)
+    assert node.view.artifacts.size(body.state) == body.state_bytes > 0
+    node.world.mint(challenge)
+    shown = run("inspect", "result", id, "--node", node.url)
+    assert "revoked           yes" in shown
+    assert "challenge" in run("inspect", "tx", challenge.id.hex(), "--node", node.url)
+    assert "revoked" in run("inspect", "epoch", "0", "--node", node.url)
+
+
 # ---- the program as a whole
 
 
@@ -360,7 +391,7 @@ def test_ctrl_c_is_quiet(monkeypatch, capsys):
 
 
 def test_help_of_every_command(capsys):
-    for command in ("wallet", "inspect", "publish", "train", "replay", "picture"):
+    for command in ("wallet", "inspect", "publish", "train", "replay", "audit", "picture"):
         assert main([command, "--help"]) == 0
         assert "examples:" in capsys.readouterr().out
     for part in (["wallet", "send"], ["wallet", "new"], ["inspect", "block"]):

@@ -145,16 +145,16 @@ class Site:
 
         Returns the ids of the results, in the same order; ends right after settlement.
         """
-        epoch = records.current_epoch(self.first.chain.state).number
+        epoch = records.current_epoch(self.first.chain.state)
         salt = bytes(32)
         seals = [seal(genotype, leaves, MINER.public, salt) for genotype, leaves, _ in claims]
         self.mint_to(1)
-        commit = self.sign(MINER, Kind.COMMIT, CommitBody(epoch, merkle_root(seals), len(seals)))
+        commit = self.sign(MINER, Kind.COMMIT, CommitBody(epoch.number, epoch.seed, merkle_root(seals), len(seals)))
         self.mint(commit)
         self.mint_to(CONSENSUS.commit_close + 1)
         boundary = records.current_epoch(self.first.chain.state).boundary
         output = vdf.prove(boundary, CONSENSUS.vdf_discriminant_bits, CONSENSUS.vdf_iterations)
-        self.mint(self.sign(MINER, Kind.BEACON, BeaconBody(epoch, output), fee=0))
+        self.mint(self.sign(MINER, Kind.BEACON, BeaconBody(epoch.number, output), fee=0))
         self.mint_to(CONSENSUS.reveal_open)
         reveals = [
             self.sign(MINER, Kind.REVEAL, self._reveal(commit.id, seals, place, *claim), after=place)

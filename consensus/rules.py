@@ -182,6 +182,8 @@ class ConsensusRules:
         )
         if not open_now:
             raise NotApplicable(f"commits of epoch {body.epoch} are not open at slot {context.slot}", "commit_closed")
+        if body.seed != epoch.seed:
+            raise NotApplicable(f"epoch {body.epoch} has another seed on this branch", "other_seed")
         if epoch.commits >= self.consensus.commits_per_epoch:
             raise NotApplicable("the epoch has all the commits it may have", "too_many_commits")
         deposit = self.consensus.commit_deposit

@@ -25,7 +25,7 @@ def revoke_result(
     result: ResultRecord,
     reporter: bytes,
 ) -> None:
-    """Revoke a result: its bond and its immature rewards are lost, its seat goes to the next rank.
+    """Revoke a result: its bond and its immature rewards are lost, and its competition is ranked without it.
 
     `reporter` is the address that gets its half.
     """
@@ -33,8 +33,9 @@ def revoke_result(
     _share_out(state, result.bond + _take_rewards(state, ledger, context, result.id), reporter)
     revoked = dataclasses.replace(result, bond=0, reward=0, seated=False, revoked=True)
     records.write(state, records.RESULT + result.id, revoked)
-    if result.seated:
-        _pass_seat_on(state, parameters, revoked)
+    epoch = records.need(state, records.EPOCH + records.number(result.epoch), EpochRecord)
+    if epoch.settled:
+        _rank_again(state, parameters, epoch)
 
 
 def punish_bootstrap_seat(
@@ -77,23 +78,33 @@ def _share_out(state: Overlay, taken: int, reporter: bytes) -> None:
     accounts.change_supply(state, reward - taken)
 
 
-def _pass_seat_on(state: Overlay, parameters: ConsensusParameters, revoked: ResultRecord) -> None:
-    """Rank the competition again without `revoked`: who comes in takes its place, all others keep theirs."""
-    epoch = records.need(state, records.EPOCH + records.number(revoked.epoch), EpochRecord)
+def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRecord) -> None:
+    """Give the seats of a settled competition to whom they belong without what was revoked.
+
+    Who comes in takes the place of who goes; all others keep theirs. Where the seats have left the window, or there
+    never were any, nobody comes in.
+    """
     task = records.need(state, records.TASK + epoch.task, TaskRecord)
-    winners = rank(records.results_of(state, epoch), task.spec.baseline_correct)[: parameters.seats]
-    for winner in winners:
-        if not winner.seated:
-            records.write(state, records.RESULT + winner.id, dataclasses.replace(winner, seated=True))
-    heirs = tuple(winner.id for winner in winners if not winner.seated)
-    records.write_epoch(state, dataclasses.replace(epoch, winners=tuple(winner.id for winner in winners)))
+    results = records.results_of(state, epoch)
     window = records.need(state, records.WINDOW, SeatWindow)
-    groups = (_replaced(group, revoked.id, heirs) for group in window.groups)
-    records.write(state, records.WINDOW, SeatWindow(tuple(group for group in groups if group.seats)))
+    group = next((group for group in window.groups if group.epoch == epoch.number), None)
+    if group is None:
+        lost = {result.id for result in results if result.revoked}
+        left = tuple(id for id in epoch.winners if id not in lost)
+        records.write_epoch(state, dataclasses.replace(epoch, winners=left))
+        return
+    winners = tuple(result.id for result in rank(results, task.spec.baseline_correct)[: parameters.seats])
+    for result in results:
+        if not result.revoked and result.seated != (result.id in winners):
+            records.write(state, records.RESULT + result.id, dataclasses.replace(result, seated=not result.seated))
+    records.write_epoch(state, dataclasses.replace(epoch, winners=winners))
+    seats = SeatGroup(epoch.number, _placed(group.seats, winners))
+    groups = (seats if other is group else other for other in window.groups)
+    records.write(state, records.WINDOW, SeatWindow(tuple(found for found in groups if found.seats)))
 
 
-def _replaced(group: SeatGroup, seat: bytes, heirs: tuple[bytes, ...]) -> SeatGroup:
-    if seat not in group.seats:
-        return group
-    place = group.seats.index(seat)
-    return SeatGroup(group.epoch, (*group.seats[:place], *heirs, *group.seats[place + 1 :]))
+def _placed(seats: tuple[bytes, ...], winners: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """`winners`, those that had `seats` in their old places."""
+    coming = [winner for winner in winners if winner not in seats]
+    places = [seat if seat in winners else coming.pop(0) if coming else None for seat in seats]
+    return (*(seat for seat in places if seat is not None), *coming)

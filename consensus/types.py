@@ -75,9 +75,10 @@ class PublishBody(Record):
 
 @dataclass(frozen=True, slots=True)
 class CommitBody(Record):
-    """Seals up to `leaves` results of an epoch under a Merkle root."""
+    """Seals up to `leaves` results of an epoch under a Merkle root. `seed` is that of their trainings."""
 
     epoch: U64
+    seed: Hash
     root: Hash
     leaves: Annotated[int, Range(1, 1 << 20)]
 

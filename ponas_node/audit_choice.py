@@ -25,15 +25,25 @@ class Choice:
 def choose(
     results: Sequence[ResultRecord], least_correct: int, seats: int, rate: int, owner: bytes, secret: bytes
 ) -> Choice:
-    """Choose among the results that hold the `seats`: what stands above one of `owner`'s own, and `rate` of the others.
+    """Choose among the results of one competition. `owner`'s own are trusted.
 
-    `owner`'s own are trusted. Results below the seats gain nothing by being false.
+    Due is what keeps one of its own from counting, though it is of the same architecture and trained to something else;
+    then, of those that hold `seats`, what stands above one of its own, and `rate` of all. Others gain nothing by being
+    false.
     """
+    mine = [result for result in results if result.owner == owner]
+    before = [result for result in results if any(_stands_before(result, own) for own in mine)]
     ranking = rank(list(results), least_correct)
     own = [place for place, result in enumerate(ranking) if result.owner == owner]
     lowest = own[-1] if own else 0
     seated = [result for result in ranking[:seats] if result.owner != owner]
     above = [result for place, result in enumerate(ranking[: min(seats, lowest)]) if result.owner != owner]
     drawn = sorted(seated, key=lambda result: digest("ponas/audit", secret, result.id))
-    due = dict.fromkeys([*above, *drawn[:rate]])
+    due = dict.fromkeys([*before, *above, *drawn[:rate]])
     return Choice(tuple(due), tuple(result for result in drawn if result not in due))
+
+
+def _stands_before(other: ResultRecord, own: ResultRecord) -> bool:
+    """Whether one of two results that cannot both be true keeps the other from counting."""
+    rivals = other.owner != own.owner and not other.revoked and other.canonical == own.canonical
+    return rivals and other.commit_order < own.commit_order and other.leaves != own.leaves

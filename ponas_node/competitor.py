@@ -56,9 +56,10 @@ class Sealed(Record):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Record):
-    """What one commit seals."""
+    """What one commit seals. `seed` is that of the trainings: another branch may have another for the same epoch."""
 
     epoch: U64
+    seed: Hash
     entries: Annotated[tuple[Sealed, ...], Size(1, 65536)]
 
     def seals(self, owner: bytes) -> list[bytes]:
@@ -108,15 +109,15 @@ class Competitor:
 
     async def _commit(self, epoch: EpochRecord, offset: int) -> None:
         parameters = self._node.genesis.consensus
-        batches = self._batches(epoch.number)
+        batches = self._batches(epoch)
         due = [offset >= parameters.commit_close // 2, offset >= parameters.commit_close - self._margin()]
         if len(batches) < sum(due):
             self._seal_new(epoch, batches)
         on_chain = {commit.root for commit in self._own_commits(epoch)}
-        for batch in self._batches(epoch.number):
+        for batch in self._batches(epoch):
             root = merkle_root(batch.seals(self._key.public))
             if root not in on_chain:
-                body = CommitBody(epoch.number, root, len(batch.entries))
+                body = CommitBody(epoch.number, epoch.seed, root, len(batch.entries))
                 await self._sender.send(b"commit" + root, Kind.COMMIT, body)
 
     def _margin(self) -> int:
@@ -125,7 +126,7 @@ class Competitor:
 
     def _seal_new(self, epoch: EpochRecord, batches: list[Batch]) -> None:
         work = self._node.work()
-        if work is None or work.epoch != epoch.number:
+        if work is None or (work.epoch, work.seed) != (epoch.number, epoch.seed):
             return
         known = {entry.genotype for batch in batches for entry in batch.entries}
         most = self._node.genesis.consensus.commit_leaves
@@ -139,15 +140,16 @@ class Competitor:
             )
             for found in fresh
         )  # fmt: skip
-        key = records.number(epoch.number) + len(batches).to_bytes(4, "big")
-        self._store.put(key, Batch(epoch.number, entries).encode())
+        key = records.number(epoch.number) + epoch.seed + len(batches).to_bytes(4, "big")
+        self._store.put(key, Batch(epoch.number, epoch.seed, entries).encode())
         for old, _ in list(self._store.iterate()):
             if int.from_bytes(old[:8], "big") < epoch.number - 1:
                 self._store.delete(old)
         log.info("epoch %d: sealed %d candidates", epoch.number, len(entries))
 
-    def _batches(self, epoch: int) -> list[Batch]:
-        return [Batch.decode(value, 1 << 26) for _, value in self._store.iterate(records.number(epoch))]
+    def _batches(self, epoch: EpochRecord) -> list[Batch]:
+        prefix = records.number(epoch.number) + epoch.seed
+        return [Batch.decode(value, 1 << 26) for _, value in self._store.iterate(prefix)]
 
     def _own_commits(self, epoch: EpochRecord) -> list[CommitRecord]:
         state = self._node.chain.state
@@ -159,7 +161,7 @@ class Competitor:
         parameters = self._node.genesis.consensus
         commits = {commit.root: commit for commit in self._own_commits(epoch)}
         sealed: list[tuple[Sealed, CommitRecord, Batch, int]] = []
-        for batch in self._batches(epoch.number):
+        for batch in self._batches(epoch):
             commit = commits.get(merkle_root(batch.seals(self._key.public)))
             if commit is not None:
                 sealed.extend((entry, commit, batch, i) for i, entry in enumerate(batch.entries))

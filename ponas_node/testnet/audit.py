@@ -82,6 +82,7 @@ def _report(layout: Layout, nodes: dict[str, NodeAudit], epochs_wanted: int) -> 
     problems += _disagreements(nodes)
     problems += _unevaluated(nodes, epochs)
     problems += _bad_seats(best, epochs)
+    problems += [f"result {result.id.hex()[:16]} was revoked" for result in results if result.revoked]
     if epochs_wanted >= _ENOUGH_EPOCHS:
         problems += _idle(seats, payments)
     if len(epochs) < epochs_wanted:

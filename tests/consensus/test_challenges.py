@@ -97,6 +97,22 @@ def test_a_copy_of_the_revoked_architecture_counts_again(world: World) -> None:
     assert records.active_seats(world.chain.state) == (reveals[2][0].id,)
 
 
+def test_a_forgery_without_a_seat_that_kept_another_from_counting(two_seats: World) -> None:
+    """Sealed first with a bad score, it keeps an honest copy of its architecture out, which has a seat without it."""
+    world = two_seats
+    squatter = world.find(1, 110)
+    world.facts.forged.add(squatter.leaves[2])
+    robbed = world.find(1, 195, genotype=squatter.genotype)
+    best, second = world.find(2, 180), world.find(3, 170)
+    reveals = world.competition({1: [squatter], 2: [robbed], 3: [best, second]})
+    ids = [reveals[2][0].id, reveals[3][0].id, reveals[3][1].id]
+    assert records.active_seats(world.chain.state) == (ids[1], ids[2])
+    world.mint(world.challenge(world.keys[4], reveals[1][0].id))
+    assert records.active_seats(world.chain.state) == (ids[1], ids[0])
+    assert [world.result(id).seated for id in ids] == [True, True, False]
+    assert world.result(ids[2]).reward > 0, "what was paid to an honest result stays paid"
+
+
 def test_where_nobody_is_left_the_group_goes_and_bootstrap_seats_mint(world: World) -> None:
     forged = world.find(1, 190)
     world.facts.forged.add(forged.leaves[2])

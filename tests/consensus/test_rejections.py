@@ -15,7 +15,7 @@ from chain.ledger import apply_transaction, begin
 from chain.rules import BlockContext
 from chain.state import Overlay
 from chain.types import Block, CoinbaseBody, Kind, Output, Transaction, coinbase_transaction, transactions_root
-from consensus.types import BeaconBody, Payout, PublishBody, RevealBody
+from consensus.types import BeaconBody, CommitBody, Payout, PublishBody, RevealBody
 from tests.consensus.world import SPEC, Found, World
 
 
@@ -217,6 +217,17 @@ def test_phases_bound_commit_beacon_and_reveal(world: World) -> None:
     with pytest.raises(NotApplicable) as caught:
         apply(world, world.beacon())
     assert caught.value.code == "beacon_late"
+
+
+def test_a_commit_counts_only_under_the_seed_it_was_trained_for(world: World) -> None:
+    """On another branch the epoch may have another seed: there these trainings would be forgeries."""
+    world.mint_to(1)
+    commit = world.commit(world.keys[1], [world.find(1, 150)])
+    elsewhere = dataclasses.replace(CommitBody.decode(commit.body), seed=bytes([7]) * 32)
+    with pytest.raises(NotApplicable) as caught:
+        apply(world, world.sign(world.keys[1], Kind.COMMIT, elsewhere))
+    assert caught.value.code == "other_seed"
+    apply(world, commit)
 
 
 def test_beacon_that_does_not_verify(world: World) -> None:

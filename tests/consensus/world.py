@@ -208,8 +208,8 @@ class World:
         return [seal(f.genotype, f.leaves, key.public, f.salt) for f in found]
 
     def commit(self, key: PrivateKey, found: list[Found], after: int = 0) -> Transaction:
-        epoch = records.current_epoch(self.chain.state).number
-        body = CommitBody(epoch, merkle_root(self.seals(key, found)), len(found))
+        epoch = records.current_epoch(self.chain.state)
+        body = CommitBody(epoch.number, epoch.seed, merkle_root(self.seals(key, found)), len(found))
         return self.sign(key, Kind.COMMIT, body, after=after)
 
     def beacon(self, key: PrivateKey | None = None, output: bytes | None = None, after: int = 0) -> Transaction:

@@ -106,7 +106,7 @@ async def run_attacks(lone: Lone) -> None:
         node.artifacts.put(model)
         entries.append((genotype, (*honest.leaves[:-1], artifact_id(model)), len(model)))
     seals = [seal(g, leaves, OWNER.public, SALT) for g, leaves, _ in entries]
-    commit = lone.sign(Kind.COMMIT, CommitBody(0, merkle_root(seals), len(seals)))
+    commit = lone.sign(Kind.COMMIT, CommitBody(0, epoch.seed, merkle_root(seals), len(seals)))
     await lone.mint(2, commit)
     await lone.mint(p.commit_close)
     boundary = records.current_epoch(node.chain.state).boundary

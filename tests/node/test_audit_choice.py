@@ -53,6 +53,17 @@ def test_what_stands_above_its_own_comes_first_and_in_order() -> None:
     assert draw(best, 0)[0] == []
 
 
+def test_what_keeps_its_own_from_counting_is_due() -> None:
+    """Of one architecture the earliest seal stands: a forged one, sealed first, keeps true copies out."""
+    own = dataclasses.replace(result(6, 95, owner=1), canonical=b"a")
+    squatter = dataclasses.replace(result(1, 20), canonical=b"a")
+    assert draw([squatter, own], 0)[0] == [1]
+    assert draw([dataclasses.replace(squatter, leaves=own.leaves), own], 0)[0] == []
+    assert draw([dataclasses.replace(squatter, revoked=True), own], 0)[0] == []
+    assert draw([dataclasses.replace(squatter, commit_height=2), own], 0)[0] == []
+    assert draw([dataclasses.replace(squatter, canonical=b"b"), own], 0)[0] == []
+
+
 def test_where_one_is_revoked_its_heir_may_be_drawn() -> None:
     """Whoever forges more than there are seats is caught one by one: those drawn are never left out for good."""
     rng = random.Random(5)

@@ -31,6 +31,8 @@ def book(state: Overlay, height: int, parts: tuple[Part, ...]) -> None:
 
 def mature(state: Overlay, height: int) -> None:
     """Pay out what is left of the coinbase at `height`."""
+    if state.get(_key(height)) is None:
+        return
     for part in _parts(state, height):
         for output in part.outputs:
             accounts.move(state, accounts.IMMATURE, output.address, output.amount)

@@ -29,7 +29,7 @@ def consensus_parameters(genesis_time: int) -> ConsensusParameters:
         reveal_close=55, beacon_grace=4, seats=8, seat_epochs=3, rescue_slots=30, commits_per_epoch=256,
         commit_leaves=512, commit_deposit=COIN, reveals_per_block=32, payout_entries=32, vdf_discriminant_bits=512,
         vdf_iterations=400_000, max_model_bytes=2 << 20, max_dataset_bytes=16 << 20, max_tasks=64,
-        reveal_bond=2 * COIN, challenge_slots=45, challenge_deposit=2 * COIN, challenges_per_block=2,
+        reveal_bond=2 * COIN, challenge_slots=45, challenge_deposit=5 * COIN, challenges_per_block=2,
         max_segment_macs=20_000_000_000, max_state_bytes=16 << 20,
     )  # fmt: skip
 

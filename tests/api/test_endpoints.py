@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from chain.keys import address_text
@@ -131,6 +133,32 @@ async def test_tasks(view, client):
     assert task["publisher"] is None and task["bounty_text"] == "0.000009 PONAS"
     assert await get(client, f"/v1/tasks/{task['id']}") == task
     assert await code(client, f"/v1/tasks/{random_hash()}", 404) == "unknown_task"
+
+
+async def test_a_revoked_result_and_what_revoked_it(view, client):
+    world = view.world
+    reveals = view.compete()
+    lost = reveals[0].id.hex()
+    before = await get(client, f"/v1/results/{lost}")
+    assert (before["revoked"], before["bond"], before["bond_text"]) == (False, 700, "0.000007 PONAS")
+    settled = (await get(client, "/v1/epochs/0"))["settled_slot"]
+    assert before["challenge_closes"] == settled + view.genesis.consensus.challenge_slots
+    world.facts.forged.add(bytes.fromhex(before["leaves"][2]))
+    challenge = world.challenge(world.keys[2], reveals[0].id)
+    world.mint(challenge)
+    after = await get(client, f"/v1/results/{lost}")
+    assert (after["revoked"], after["seated"], after["bond"], after["reward"]) == (True, False, 0, 0)
+    epoch = await get(client, "/v1/epochs/0")
+    assert [entry["id"] for entry in epoch["revoked"]] == [lost]
+    assert lost not in [entry["id"] for entry in epoch["ranking"]]
+    shown = await get(client, f"/v1/transactions/{challenge.id.hex()}")
+    assert shown["kind"] == "challenge" and shown["body"]["result"] == lost and shown["body"]["segment"] == 1
+    header = world.chain.tip
+    twin = dataclasses.replace(header, state_root=bytes(32)).signed(world.key_of(header.minter), world.rules.network)
+    evidence = world.evidence(world.keys[2], header, twin)
+    world.mint(evidence)
+    shown = await get(client, f"/v1/transactions/{evidence.id.hex()}")
+    assert shown["kind"] == "evidence" and shown["body"]["second"]["state_root"] == "00" * 32
 
 
 async def test_epoch_and_results(view, client):

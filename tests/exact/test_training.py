@@ -17,6 +17,7 @@ from consensus.exact import (
     decode_model,
     decode_state,
     initial_state,
+    quantise,
     reference,
     run_segment,
     train,
@@ -77,6 +78,8 @@ def test_segments_from_states_that_somebody_made_up_are_exact_too(seed):
     truth = reference.run_segment(graph, dataset, recipe, key, state).encode()
     assert run_segment(graph, dataset, recipe, key, state, 1).encode() == truth
     assert run_segment(graph, dataset, recipe, key, state, 1, "cpu64").encode() == truth
+    folded = quantise(state, graph).encode()
+    assert decode_model(folded, graph).encode() == folded
 
 
 @settings(deadline=None, max_examples=10, print_blob=True)

@@ -108,7 +108,7 @@ async def shown_by_api(node: Node, forged: set[bytes]) -> None:
 async def test_an_auditor_that_was_killed_files_what_it_had_found(tmp_path: Path) -> None:
     async with cluster(tmp_path) as group:
         first = await group.start("first", key(1), audit_rate=0)
-        second = await group.start("second", key(2), audit_rate=8, prover_delay=2)
+        second = await group.start("second", key(2), audit_rate=0, audit_share=1.0, prover_delay=2)
         await group.start("cheat", CHEAT, audit_rate=0, prover_delay=-1)
         cheat = group.nodes["cheat"]
         auditor = next(service for service in second.services if hasattr(service, "forgeries"))
@@ -122,7 +122,7 @@ async def test_an_auditor_that_was_killed_files_what_it_had_found(tmp_path: Path
         await group.until("it would file", lambda: filed)
         assert not any(result.revoked for result in results_by(first, CHEAT))
         await group.stop("second")
-        again = await group.start("second", key(2), audit_rate=8, prover_delay=2)
+        again = await group.start("second", key(2), audit_rate=0, audit_share=1.0, prover_delay=2)
         await group.until("the result is revoked", lambda: any(r.revoked for r in results_by(first, CHEAT)))
         assert again.counters()["audits"] == 0, "it does not audit twice"
         await group.until("all agree", lambda: len({node.chain.height for node in group.nodes.values()}) == 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from chain.artifact import artifact_id
 from chain.store import Store
 from consensus.datasets import digits, encode_dataset
-from consensus.facts import FALSE, TRUE, BeaconFact, DatasetFact, fact_key
+from consensus.facts import FALSE, TRUE, BeaconFact, ChallengeFact, DatasetFact, fact_key
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.oracle import FOR_BLOCK, FOR_MEMPOOL, FOR_OWN_SEARCH, Oracle, Unavailable, _PriorityLock
 from tests.network.cluster import small_task
@@ -47,6 +48,24 @@ async def test_dataset_is_fetched_checked_once_and_remembered(parts) -> None:
     assert len(asked) == 2, "three askers share one check"
     again = Oracle(store.namespace(b"facts"), artifacts, fetch, "cpu")
     assert again.get(fact_key(fact)) == TRUE
+
+
+async def test_a_challenge_needs_the_dataset_and_the_state(parts) -> None:
+    oracle, remote, asked, _, _, _ = parts
+    data, state = encode_dataset(digits()), b"what hashes to the leaf and is no state"
+    remote[artifact_id(data)] = data
+    leaf = hashlib.sha256(state).digest()
+    fact = ChallengeFact(small_task(), bytes(15), bytes(32), 1, leaf, bytes(32), artifact_id(state), len(state))
+    with pytest.raises(Unavailable):
+        await oracle.establish(fact, FOR_BLOCK)
+    assert oracle.get(fact_key(fact)) is None and artifact_id(state) in asked
+    remote[artifact_id(state)] = state
+    assert await oracle.establish(fact, FOR_BLOCK) == TRUE
+    assert await oracle.establish(dataclasses.replace(fact, before=bytes(32)), FOR_BLOCK) == FALSE
+    assert oracle.replayed == 2
+    longer = dataclasses.replace(fact, state_bytes=len(state) + 1)
+    with pytest.raises(Unavailable):
+        await oracle.establish(longer, FOR_BLOCK)
 
 
 async def test_datasets_that_do_not_fit_are_false(parts) -> None:

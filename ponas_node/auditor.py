@@ -61,6 +61,7 @@ class Auditor:
         self._worker = Worker("auditor", nice=node.config.nice)
         self._sender = Sender(node, key)
         self._failed: set[bytes] = set()  # results that could not be audited; tried again after a restart
+        self._stopped = False
         self.audits = 0
         self.forgeries = 0
 
@@ -71,6 +72,7 @@ class Auditor:
 
     async def stop(self) -> None:
         """Give up the audit under way."""
+        self._stopped = True
         await self._worker.stop()
 
     def counters(self) -> dict[str, float]:
@@ -125,8 +127,9 @@ class Auditor:
         """Train a result again and write down what was found."""
         try:
             verdict = await audit_result(self._node, self._worker, result)
-        except (WorkerDied, WorkerError, Invalid) as error:
-            log.warning("result %s could not be audited: %s", result.id.hex()[:16], error)
+        except (WorkerDied, WorkerError) as error:
+            if not self._stopped:
+                log.warning("result %s could not be audited: %s", result.id.hex()[:16], error)
             self._failed.add(result.id)
             return
         self._store.put(_VERDICT + result.id, verdict.encode())

@@ -24,6 +24,7 @@ from ponas_node.pool_api import PoolApi, members_json, terms_json
 from ponas_node.state_files import StateFolder
 from ponas_node.strategies import ChosenStrategy
 from ponas_node.worker import Worker
+from pool.audit import AuditPolicy
 from pool.disputes import Replay
 from pool.pool import Pool, PoolSettings
 from pool.server import PoolServer
@@ -63,6 +64,7 @@ class PoolService:
             max_state_bytes=options.state_megabytes << 20,
             states_bytes=options.states_megabytes << 20,
             terms=options.terms(key.address),
+            audits=AuditPolicy(best=max(AuditPolicy().best, consensus.seats)),  # its bonds answer for what it reveals
         )
         storage = NamespaceStorage(node.store.namespace(b"pool"))
         self.pool = Pool(storage, settings, random.Random(secrets.randbits(256)))

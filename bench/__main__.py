@@ -9,7 +9,7 @@ import sys
 
 from bench.machine import machine
 
-NAMES = ("consensus", "exact", "fresh", "ledger", "make-table", "pool", "testnet")
+NAMES = ("consensus", "exact", "fresh", "ledger", "make-table", "pool", "simulate", "testnet")
 
 
 def main() -> int:

@@ -1,0 +1,153 @@
+"""Sees everything, and checks what must hold after every event; a breach names the seed and the event.
+
+States change only where a tip does, so looking at each change of tip is looking after each event.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING, NoReturn
+
+from chain import accounts
+from chain.chain import Outcome
+from chain.tree import tree_root
+from chain.types import Block
+from consensus import records
+from consensus.types import SeatWindow
+
+if TYPE_CHECKING:
+    from bench.simulation.node import Node
+    from bench.simulation.world import World
+
+
+class Violation(Exception):
+    """Something happened that must not."""
+
+
+class Observer:
+    """Invariants and figures of one simulation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._settled: dict[int, bytes] = {}  # block at each height that some honest node cannot undo any more
+        self._settled_by: dict[int, int] = {}  # height up to which each node has settled
+        self._roots: dict[bytes, bytes] = {}
+        self._checked: set[bytes] = set()
+        self._minted_at: dict[bytes, float] = {}
+        self._groups: set[tuple[bytes, ...]] = set()  # seats that were given
+        self.blocks: dict[bytes, Block] = {}  # of honest minters
+        self.delays = array("d")  # seconds from a block's minting to its arrival at an honest node
+        self.reorganisations = 0
+        self.deepest = 0  # slots that an honest node went back
+        self.bans: Counter[str] = Counter()
+        self.seats: Counter[int] = Counter()  # seats won on some branch, by node
+        self.most_byzantine = 0.0  # largest part of the active seats that misbehaving nodes had
+
+    def fail(self, what: str) -> NoReturn:
+        """Raise a violation."""
+        events = self._world.events
+        raise Violation(f"{what} (seed {self._world.setting.seed}, event {events.count}, at {events.now:.3f} s)")
+
+    def minted(self, node: Node, block: Block) -> None:
+        """A node minted a block."""
+        if node.behaviour.honest:
+            self._minted_at[block.id] = self._world.events.now
+            self.blocks[block.id] = block
+
+    def banned(self, node: Node, peer: Node) -> None:
+        """A node banned a peer."""
+        if node.behaviour.honest:
+            self.bans["honest" if peer.behaviour.honest else "byzantine"] += 1
+
+    def arrived(self, node: Node, block: Block) -> None:
+        """A block is known to a node."""
+        at = self._minted_at.get(block.id)
+        if at is not None and node.behaviour.honest and block.header.minter != node.signing.public:
+            self.delays.append(self._world.events.now - at)
+
+    def on_tip(self, node: Node, outcome: Outcome) -> None:
+        """The tip of a node changed."""
+        self._world.events.note(node.key + node.chain.tip.id)
+        if not node.behaviour.honest:
+            return
+        tip, chain = node.chain.tip, node.chain
+        if outcome.disconnected:
+            self.reorganisations += 1
+            self._check_depth(node, outcome.disconnected)
+        root = tree_root(chain.store.nodes)
+        if self._roots.setdefault(tip.id, root) != root or root != tip.state_root:
+            self.fail(f"node {node.index} has another state at tip {tip.id.hex()[:16]}")
+        self._settle(node)
+        if tip.id not in self._checked:
+            self._checked.add(tip.id)
+            self._check_state(node)
+
+    def _check_depth(self, node: Node, disconnected: tuple[Block, ...]) -> None:
+        parent = node.chain.header(disconnected[-1].header.parent)
+        depth = disconnected[0].header.slot - (parent.slot if parent is not None else 0)
+        self.deepest = max(self.deepest, depth)
+        if disconnected[-1].header.height <= self._settled_by.get(node.index, 0):
+            self.fail(f"node {node.index} went back {depth} slots, behind what it had settled")
+
+    def _settle(self, node: Node) -> None:
+        """Compare what `node` cannot undo any more with what others cannot."""
+        chain = node.chain
+        limit = chain.tip.slot - self._world.setting.ledger.max_rollback
+        height = self._settled_by.get(node.index, 0)
+        while True:
+            id = chain.id_at(height + 1)
+            header = None if id is None else chain.header(id)
+            if id is None or header is None or header.slot >= limit:
+                break
+            height += 1
+            if self._settled.setdefault(height, id) != id:
+                self.fail(f"node {node.index} settled another block at height {height}")
+        self._settled_by[node.index] = height
+
+    def _check_state(self, node: Node) -> None:
+        """Supply and seats after a block that is nobody's tip yet."""
+        chain, rules = node.chain, node.rules
+        undo = chain.store.undo(chain.tip.height) or {}
+        moved = minted = 0
+        for key, old in undo.items():
+            new = chain.state.get(key)
+            if key.startswith(accounts.ACCOUNT):
+                moved += _balance(new) - _balance(old)
+            elif key == accounts.SUPPLY:
+                minted = int.from_bytes(new or b"", "big") - int.from_bytes(old or b"", "big")
+        if not moved == minted == rules.parameters.subsidy_at(chain.tip.height):
+            self.fail(f"block {chain.tip.id.hex()[:16]} minted {minted} and moved {moved}")
+        if records.WINDOW in undo:
+            self._check_seats(node)
+
+    def _check_seats(self, node: Node) -> None:
+        state = node.chain.state
+        window = records.need(state, records.WINDOW, SeatWindow)
+        group = window.groups[-1]
+        epoch = records.epoch(state, group.epoch)
+        first_seen = group.seats not in self._groups
+        self._groups.add(group.seats)
+        for seat in group.seats:
+            result = records.result(state, seat)
+            if result is None or epoch is None or not self._world.oracle.genuine(result, epoch):
+                self.fail(f"seat {seat.hex()[:16]} rests on no valid result")
+            elif first_seen:
+                self.seats[self._world.owner(result.owner).index] += 1
+        holders = [records.seat_holder(state, seat) for seat in records.active_seats(state)]
+        owners = [self._world.owner(holder[0]) for holder in holders if holder is not None]
+        byzantine = sum(not owner.behaviour.honest for owner in owners)
+        self.most_byzantine = max(self.most_byzantine, byzantine / len(holders))
+
+    # ---- liveness
+
+    def agreed(self, behind: int = 2) -> bool:
+        """Whether the honest nodes that run follow one chain, none more than `behind` blocks behind the best."""
+        chains = [node.chain for node in self._world.nodes if node.alive and node.behaviour.honest]
+        least, most = min(c.height for c in chains), max(c.height for c in chains)
+        common = max(0, least - behind)
+        return most - least <= behind and len({chain.id_at(common) for chain in chains}) == 1
+
+
+def _balance(data: bytes | None) -> int:
+    return 0 if data is None else accounts.Account.decode(data).balance

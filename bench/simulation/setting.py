@@ -1,0 +1,83 @@
+"""What a simulated network is made of, and its genesis."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from bench.simulation.oracle import task_spec
+from chain.hashing import digest
+from chain.keys import PrivateKey
+from chain.parameters import LedgerParameters
+from consensus.genesis import Allocation, BuiltInTask, Genesis
+from consensus.parameters import ConsensusParameters
+
+LEDGER = LedgerParameters(
+    coinbase_maturity=10, max_rollback=48, max_block_bytes=1 << 20, fee_per_byte=1, subsidy=5_000_000,
+    halving_blocks=1_000_000,
+)  # fmt: skip
+CONSENSUS = ConsensusParameters(
+    genesis_time=0, slot_milliseconds=2000, epoch_slots=24, commit_close=10, reveal_open=13, reveal_close=20,
+    beacon_grace=4, seats=8, seat_epochs=3, rescue_slots=24, commits_per_epoch=1024, commit_leaves=16,
+    commit_deposit=1000, reveals_per_block=64, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
+    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4,
+)  # fmt: skip
+BALANCE = 10**12
+BOOTSTRAP = 8
+PROVERS = 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A simulation, but for its faults. The first `miners` of the `nodes` mine; the first few of them prove beacons.
+
+    `compute`: trainings of each miner in an epoch. `byzantine`: kind of misbehaviour by number of the node, see
+    `bench.simulation.behaviours`. Times in seconds, offsets of clocks too.
+    """
+
+    nodes: int
+    miners: int
+    epochs: int
+    seed: int
+    compute: tuple[int, ...] = (4,)  # in turn
+    byzantine: dict[int, str] = field(default_factory=dict)
+    reveals: int = 2  # results that a miner opens
+    outbound: int = 4  # peers that a node calls
+    loss: float = 0.0  # part of the messages that is sent again after a time-out
+    offsets: dict[int, float] = field(default_factory=dict)
+    ledger: LedgerParameters = LEDGER
+    consensus: ConsensusParameters = CONSENSUS
+
+    @property
+    def slot_seconds(self) -> float:
+        """Length of a slot."""
+        return self.consensus.slot_milliseconds / 1000
+
+    @property
+    def end(self) -> float:
+        """When the last epoch is over."""
+        return self.consensus.time_of(self.consensus.start(self.epochs)) + 2 * self.slot_seconds
+
+    def with_parameters(self, **changes: int) -> Setting:
+        """The same with other consensus parameters."""
+        return dataclasses.replace(self, consensus=dataclasses.replace(self.consensus, **changes))
+
+
+def node_key(index: int) -> PrivateKey:
+    """Key of a node, of which its miner's is the same."""
+    return PrivateKey(digest("simulated-key", index.to_bytes(4, "big")))
+
+
+def make_genesis(setting: Setting, keys: list[PrivateKey]) -> Genesis:
+    """Miners have balances; the first few own the bootstrap seats, and misbehave in proportion."""
+    miners = keys[: setting.miners]
+    genesis = Genesis(
+        name="simulated",
+        ledger=setting.ledger,
+        consensus=setting.consensus,
+        allocations=tuple(Allocation(key.address, BALANCE) for key in miners),
+        bootstrap=tuple(key.public for key in miners[:BOOTSTRAP]),
+        tasks=(BuiltInTask(task_spec(), 0),),
+    )
+    genesis.check()
+    return genesis

@@ -1,0 +1,97 @@
+"""The observer notices each breach that it is there for."""
+
+import dataclasses
+
+import pytest
+
+from bench.simulation.behaviours import Behaviour
+from bench.simulation.faults import Faults, Outage, Partition
+from bench.simulation.observer import Violation
+from bench.simulation.report import recover
+from bench.simulation.setting import Setting
+from bench.simulation.world import World
+from chain import accounts
+
+SETTING = Setting(nodes=8, miners=6, epochs=2, seed=5)
+HALVES = (0, 1) * 4
+
+
+def test_quiet_network_keeps_everything():
+    world = World(SETTING)
+    world.run()
+    assert world.observer.agreed()
+    assert world.best.chain.height >= world.setting.consensus.start(2) - 1
+    assert sum(world.observer.seats.values()) == 2 * world.setting.consensus.seats
+    assert world.observer.reorganisations == 0
+
+
+def test_another_block_settled_is_noticed():
+    """A partition longer than the rollback limit splits the network for ever; the protocol says so."""
+    rollback = SETTING.ledger.max_rollback
+    world = World(dataclasses.replace(SETTING, epochs=5))
+    faults = Faults((Partition(5, 5 + 2.5 * rollback, HALVES),))
+    with pytest.raises(Violation, match=r"settled another block at height \d+ \(seed 5, event \d+"):
+        world.run(faults=faults.plan)
+
+
+def test_coins_from_nowhere_are_noticed(monkeypatch):
+    monkeypatch.setattr(accounts, "credit", _credit_one_more)
+    world = World(SETTING)
+    with pytest.raises(Violation, match="minted 5000000 and moved"):
+        world.run()
+
+
+def _credit_one_more(state, address, amount):
+    held = accounts.account(state, address)
+    accounts.write(state, address, held.balance + amount + (address != accounts.IMMATURE), held.nonce)
+
+
+def test_another_state_at_one_tip_is_noticed(monkeypatch):
+    monkeypatch.setattr("bench.simulation.observer.tree_root", lambda nodes: bytes(32))
+    with pytest.raises(Violation, match="another state"):
+        World(SETTING).run()
+
+
+class OtherSeed(Behaviour):
+    """Trains with another seed than the epoch's. The chain cannot see that without challenges."""
+
+    def seals(self, miner, epoch):
+        other = dataclasses.replace(epoch, seed=bytes(32))
+        return [dataclasses.replace(b, seed=epoch.seed) for b in miner.seal(epoch, miner.train(other))]
+
+
+def test_seat_for_an_invalid_result_is_noticed():
+    world = World(SETTING)
+    world.nodes[2].behaviour = OtherSeed(world.nodes[2])
+    with pytest.raises(Violation, match="rests on no valid result"):
+        world.run()
+
+
+def test_network_that_does_not_come_together_is_noticed():
+    """Two nodes that mint nothing are cut off, and nobody calls anybody again."""
+    world = World(dataclasses.replace(SETTING, epochs=3))
+    faults = Faults((Partition(5, 25, (0, 0, 0, 0, 0, 0, 1, 1)),))
+    world.run(0.0, faults.plan)
+    for node in world.nodes:
+        node.configured = []
+    with pytest.raises(Violation, match="honest nodes are at heights"):
+        recover(world, faults)
+
+
+def test_crashed_node_comes_back_with_its_chain():
+    world = World(SETTING)
+    node = world.nodes[1]
+    world.run(20.0, Faults(outages=(Outage(1, 15, 30),)).plan)
+    world.go_on(35 * world.setting.slot_seconds - 1)
+    assert node.alive
+    world.go_on(world.setting.end)
+    assert world.observer.agreed()
+    assert len(world.honest) == SETTING.nodes
+
+
+def test_late_node_catches_up():
+    world = World(SETTING)
+    faults = Faults(outages=(Outage(7, 0, 30),))
+    world.run(0.0, faults.plan)
+    assert not world.nodes[7].alive
+    assert recover(world, faults) <= 5

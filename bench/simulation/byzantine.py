@@ -27,6 +27,8 @@ from consensus import records
 from consensus.parameters import Phase
 from consensus.types import CommitRecord, EpochRecord, Payout, RevealBody
 
+HOLD = 6  # slots for which the first block of a secret branch is held back
+
 
 class Byzantine(Behaviour):
     """Base of all that misbehave."""
@@ -97,9 +99,7 @@ class Coalition:
 
 
 class Withholder(Byzantine):
-    """Builds a branch in secret together with its like, and shows it when the first block is `HOLD` slots old."""
-
-    HOLD: ClassVar[int] = 6
+    """Builds a branch in secret together with its like, and shows it when the first block is old enough."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node)
@@ -116,7 +116,7 @@ class Withholder(Byzantine):
     def on_slot(self, slot: int) -> None:
         """Release what is old enough; announce the own tip after a release."""
         coalition = self._coalition
-        if coalition.secret and min(coalition.secret.values()) <= slot - self.HOLD:
+        if coalition.secret and min(coalition.secret.values()) <= slot - HOLD:
             coalition.secret.clear()
             coalition.released += 1
         if self._seen != coalition.released:

@@ -6,7 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.simulation.oracle import MODEL_BYTES, scores
+from bench.simulation.oracle import MODEL_BYTES
+from bench.simulation.search import at_random, searching
+from bench.simulation.setting import Setting
 from chain import accounts
 from chain.encoding import Record
 from chain.hashing import digest
@@ -42,12 +44,13 @@ class Batch:
 class Miner:
     """Competes for one node, with so many trainings an epoch. What it has sealed survives a crash."""
 
-    def __init__(self, node: Node, compute: int, reveals: int, seed: int) -> None:
+    def __init__(self, node: Node, compute: int, setting: Setting) -> None:
         self.node = node
         self.compute = compute
-        self.reveals = reveals
+        self.reveals = setting.reveals
         self.batches: list[Batch] = []
-        self._random = random.Random(f"{seed} miner {node.index}")
+        self._search = at_random if setting.strategy is None else searching(setting.strategy)
+        self._random = random.Random(f"{setting.seed} miner {node.index}")
         self._chosen = (-1, 0)  # epoch and the offset of the slot at which it seals
         self._opened: tuple[bytes, int, list[Transaction]] = (b"", 0, [])
 
@@ -78,10 +81,9 @@ class Miner:
             self.node.send(batch.commit)
 
     def train(self, epoch: EpochRecord) -> list[Entry]:
-        """Train random architectures, as many as there is compute for; best first."""
+        """Train what the search proposes, as much as there is compute for; best first."""
         oracle = self.node.world.oracle
-        chosen = self._random.sample(list(scores()), self.compute)
-        entries = [self.entry(epoch, genotype) for genotype in chosen]
+        entries = [self.entry(epoch, genotype) for genotype in self._search(self.compute, self._random)]
         return sorted(entries, key=lambda entry: -oracle.model(entry.leaves).correct)
 
     def entry(self, epoch: EpochRecord, genotype: bytes) -> Entry:

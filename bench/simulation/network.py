@@ -95,19 +95,27 @@ class Network:
         since = now if since is None else since
         if not caller.alive or callee.key in caller.sessions:
             return
-        free = len(callee.sessions) < MAX_PEERS and len(caller.sessions) < MAX_PEERS
-        banned = caller.standing.banned(callee.key, now) or callee.standing.banned(caller.key, now)
-        if callee.alive and free and not banned and self.reachable(caller.index, callee.index):
-            self.events.after(_DIAL_TRIPS * self.delay(caller.index, callee.index), self._connect, caller, callee)
+        if self.try_once(caller, callee):
             return
         pause = min(_BACKOFF, 0.5 + (now - since)) * (0.5 + self._random.random())
         self.events.after(pause, self.dial, caller, callee, since)
 
+    def try_once(self, caller: Node, callee: Node) -> bool:
+        """Connect where that is possible now; returns whether it is."""
+        now = self.events.now
+        free = len(callee.sessions) < MAX_PEERS and len(caller.sessions) < MAX_PEERS
+        banned = caller.standing.banned(callee.key, now) or callee.standing.banned(caller.key, now)
+        if not callee.alive or not free or banned or not self.reachable(caller.index, callee.index):
+            return False
+        self.events.after(_DIAL_TRIPS * self.delay(caller.index, callee.index), self._connect, caller, callee)
+        return True
+
     def _connect(self, caller: Node, callee: Node) -> None:
-        if not self.reachable(caller.index, callee.index) or not callee.alive:
-            self.events.after(1.0, self.dial, caller, callee)
-            return
         if not caller.alive or callee.key in caller.sessions:
+            return
+        if not self.reachable(caller.index, callee.index) or not callee.alive:
+            if callee in caller.configured:
+                self.events.after(1.0, self.dial, caller, callee)
             return
         delay = self.delay(caller.index, callee.index)
         there, here = Session(callee, caller, delay), Session(caller, callee, delay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from bench.simulation.behaviours import Behaviour
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _EARLY = 1  # slots that a block may be ahead of the node's clock, as in ponas_node.node
 _WAIT = 0.15  # part of a slot to wait for the block of the one before, as in ponas_node.minter
 _BAN = 600.0  # seconds, as in NetworkSettings
+_EXPLORE = 10.0  # seconds between calls to learned addresses, while there are too few peers
 
 
 class Node:
@@ -49,6 +51,8 @@ class Node:
         self.prover: Prover | None = None
         self._last_minted = 0
         self._life = 0
+        self._exploring = False
+        self._random = random.Random(f"{world.setting.seed} addresses {index}")
 
     # ---- life
 
@@ -88,6 +92,17 @@ class Node:
             self.catch_up.leave(session)
             if session.peer in self.configured:
                 self.events.after(0.5, self.network.dial, self, session.peer)
+            if not self._exploring:
+                self._explore()
+
+    def _explore(self) -> None:
+        """Call a node that peers told of, now and again, while there are fewer peers than there should be."""
+        self._exploring = self.alive and len(self.sessions) < self.world.setting.outbound
+        if self._exploring:
+            peer = self.world.nodes[self._random.randrange(len(self.world.nodes))]
+            if peer is not self:
+                self.network.try_once(self, peer)
+            self.events.after(_EXPLORE, self._explore)
 
     def blame(self, session: Session, code: str, times: float = 1) -> None:
         """A peer misbehaved: count it, and drop and ban the peer where it is too much."""

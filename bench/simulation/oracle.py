@@ -10,7 +10,7 @@ from functools import cache
 
 from bench.table import TRAINED, TRAINED_MACS, TRAINED_SHAPE, read, table_spec
 from chain.hashing import digest
-from consensus.facts import INVALID_MODEL, TRUE, BeaconFact, Fact, ScoreFact, fact_key
+from consensus.facts import INVALID_MODEL, TRUE, BeaconFact, DatasetFact, Fact, ScoreFact, fact_key
 from consensus.types import EpochRecord, ResultRecord, TaskSpec
 
 SPLIT = 991  # test samples behind the scores of the table
@@ -93,7 +93,9 @@ class Oracle:
             return self.score(fact.model, fact.genotype, fact.beacon)
         if isinstance(fact, BeaconFact):
             return int(fact.output == delay_output(fact.challenge))
-        return TRUE
+        if isinstance(fact, DatasetFact):
+            return TRUE
+        raise TypeError(f"the simulator has no answer to {type(fact).__name__}")
 
 
 def training_leaves(genotype: bytes, seed: bytes) -> tuple[bytes, ...]:

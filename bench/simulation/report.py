@@ -12,7 +12,7 @@ RECOVERY_SLOTS = 48
 
 
 def recover(world: World, faults: Faults) -> int:
-    """Run until the honest nodes agree on a chain that has grown since the last fault; slots that took.
+    """Run until the honest nodes agree, and each has blocks that none had at the last fault; slots that took.
 
     Raises Violation where it takes more than RECOVERY_SLOTS.
     """
@@ -20,7 +20,7 @@ def recover(world: World, faults: Faults) -> int:
     world.go_on(max(world.events.now, faults.calm * seconds))
     height = world.best.chain.height
     slots = 0
-    while not (world.observer.agreed() and world.best.chain.height > height):
+    while not (world.observer.agreed() and min(node.chain.height for node in world.honest) > height):
         if slots == RECOVERY_SLOTS:
             heights = [node.chain.height for node in world.honest]
             world.observer.fail(f"{slots} slots after the last fault the honest nodes are at heights {heights}")

@@ -23,7 +23,7 @@ CONSENSUS = ConsensusParameters(
     max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4,
 )  # fmt: skip
 BALANCE = 10**12
-BOOTSTRAP = 8
+BOOTSTRAP = 12
 PROVERS = 3
 
 
@@ -42,6 +42,7 @@ class Setting:
     compute: tuple[int, ...] = (4,)  # in turn
     byzantine: dict[int, str] = field(default_factory=dict)
     reveals: int = 2  # results that a miner opens
+    strategy: str | None = None  # what a miner searches with, in an archive of its own; None: at random
     outbound: int = 4  # peers that a node calls
     loss: float = 0.0  # part of the messages that is sent again after a time-out
     offsets: dict[int, float] = field(default_factory=dict)

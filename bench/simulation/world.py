@@ -42,7 +42,7 @@ class World:
             self.nodes[index].behaviour = KINDS[kind](self.nodes[index])
         for index, node in enumerate(self.nodes[: setting.miners]):
             compute = setting.compute[index % len(setting.compute)]
-            node.miner = Miner(node, compute, setting.reveals, setting.seed)
+            node.miner = Miner(node, compute, setting)
         honest = [node for node in self.nodes if node.behaviour.honest]
         for delay, node in enumerate(honest[:PROVERS]):
             node.prover = Prover(node, delay)

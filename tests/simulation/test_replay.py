@@ -13,7 +13,7 @@ from bench.simulation.faults import random_case
 from bench.simulation.report import figures, recover
 from bench.simulation.world import World
 
-SEED = 7
+SEED = 6  # outages, misbehaviour, and reorganisations of some slots
 
 
 def simulate(seed: int, folder: Path | None = None) -> dict[str, object]:
@@ -47,7 +47,7 @@ def test_another_process_with_other_hashes_gives_the_same_history():
     assert found[0] == found[1] == simulate(SEED)
 
 
-@pytest.mark.parametrize("seed", [SEED, 9, 15])
+@pytest.mark.parametrize("seed", [SEED, 9])
 def test_sharing_executions_changes_nothing(seed, tmp_path):
     shared = simulate(seed)
     assert simulate(seed, tmp_path) == shared

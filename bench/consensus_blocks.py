@@ -1,0 +1,78 @@
+"""What the check of a full block costs while everything else on the machine is busy, against the length of a slot."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from bench.ledger_world import World
+from chain.collector import collect_less
+from chain.types import Block
+from ponas_node.testnet.genesis import LEDGER, consensus_parameters
+
+_ACCOUNTS = 10_000
+_SPARE = 8192  # bytes of a block that header and coinbase may take
+
+
+def block_check_ms(options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds by the clock that `Chain.add_block` takes for blocks full of transfers, with every core kept busy.
+
+    Checked are form, signatures, rules and state root; the block is on disk when the call returns.
+    """
+    collect_less()  # as a node does
+    count = 10 if options.quick else 60
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(_ACCOUNTS, _ACCOUNTS)
+        source, target = world.open(Path(folder) / "source"), world.open(Path(folder) / "target")
+        for block in world.fund(source):
+            target.add_block(Block.decode(block.raw))
+        size = len(world.transfer(0).raw)
+        fits = (LEDGER.max_block_bytes - _SPARE) // (size + 1)
+        world = World(_ACCOUNTS, _ACCOUNTS)
+        blocks = [world.mint(source, world.transfers(fits)) for _ in range(count)]
+        with _busy():
+            times = [_timed(target, block.raw) for block in blocks]
+        source.store.close()
+        target.store.close()
+    slot = consensus_parameters(0).slot_milliseconds
+    p95 = quantiles(times, n=20)[-1]
+    return {
+        "block_check_ms": {"median": round(median(times), 1), "p95": round(p95, 1)},
+        "block_check_part_of_slot": round(p95 / slot, 3),
+        "block_bytes": len(blocks[0].raw),
+        "block_transfers": len(blocks[0].transactions) - 1,
+        "slot_ms": slot,
+    }
+
+
+def _timed(chain: Any, raw: bytes) -> float:
+    started = time.perf_counter()
+    chain.add_block(Block.decode(raw))
+    return (time.perf_counter() - started) * 1000
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """One process for each core that does nothing but compute."""
+    workers = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _spin() -> None:
+    while True:
+        pass

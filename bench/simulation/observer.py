@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from chain import accounts
 from chain.chain import Outcome
+from chain.state import Overlay, StateView
 from chain.tree import tree_root
 from chain.types import Block
 from consensus import records
@@ -79,9 +81,8 @@ class Observer:
         if self._roots.setdefault(tip.id, root) != root or root != tip.state_root:
             self.fail(f"node {node.index} has another state at tip {tip.id.hex()[:16]}")
         self._settle(node)
-        if tip.id not in self._checked:
-            self._checked.add(tip.id)
-            self._check_state(node)
+        if any(block.id not in self._checked for block in outcome.connected):
+            self._check_blocks(node, outcome.connected)
 
     def _check_depth(self, node: Node, disconnected: tuple[Block, ...]) -> None:
         parent = node.chain.header(disconnected[-1].header.parent)
@@ -105,24 +106,29 @@ class Observer:
                 self.fail(f"node {node.index} settled another block at height {height}")
         self._settled_by[node.index] = height
 
-    def _check_state(self, node: Node) -> None:
-        """Supply and seats after a block that is nobody's tip yet."""
-        chain, rules = node.chain, node.rules
-        undo = chain.store.undo(chain.tip.height) or {}
+    def _check_blocks(self, node: Node, connected: tuple[Block, ...]) -> None:
+        """Check supply and seats after each of these blocks, the tip's last, that was on nobody's chain yet."""
+        after = Overlay(node.chain.state)
+        for block in reversed(connected):
+            undo = node.chain.store.undo(block.header.height) or {}
+            if block.id not in self._checked:
+                self._checked.add(block.id)
+                self._check_supply(node, block, after, undo)
+                if records.WINDOW in undo:
+                    self._check_seats(after)
+            after.write(undo)
+
+    def _check_supply(self, node: Node, block: Block, after: StateView, undo: Mapping[bytes, bytes | None]) -> None:
         moved = minted = 0
         for key, old in undo.items():
-            new = chain.state.get(key)
             if key.startswith(accounts.ACCOUNT):
-                moved += _balance(new) - _balance(old)
+                moved += _balance(after.get(key)) - _balance(old)
             elif key == accounts.SUPPLY:
-                minted = int.from_bytes(new or b"", "big") - int.from_bytes(old or b"", "big")
-        if not moved == minted == rules.parameters.subsidy_at(chain.tip.height):
-            self.fail(f"block {chain.tip.id.hex()[:16]} minted {minted} and moved {moved}")
-        if records.WINDOW in undo:
-            self._check_seats(node)
+                minted = accounts.supply(after) - int.from_bytes(old or b"", "big")
+        if not moved == minted == node.rules.parameters.subsidy_at(block.header.height):
+            self.fail(f"block {block.id.hex()[:16]} minted {minted} and moved {moved}")
 
-    def _check_seats(self, node: Node) -> None:
-        state = node.chain.state
+    def _check_seats(self, state: StateView) -> None:
         window = records.need(state, records.WINDOW, SeatWindow)
         group = window.groups[-1]
         epoch = records.epoch(state, group.epoch)

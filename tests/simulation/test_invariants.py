@@ -6,11 +6,12 @@ import pytest
 
 from bench.simulation.behaviours import Behaviour
 from bench.simulation.faults import Faults, Outage, Partition
-from bench.simulation.observer import Violation
+from bench.simulation.observer import Observer, Violation
 from bench.simulation.report import recover
 from bench.simulation.setting import Setting
 from bench.simulation.world import World
 from chain import accounts
+from chain.chain import Outcome, Status
 
 SETTING = Setting(nodes=8, miners=6, epochs=2, seed=5)
 HALVES = (0, 1) * 4
@@ -39,6 +40,23 @@ def test_coins_from_nowhere_are_noticed(monkeypatch):
     world = World(SETTING)
     with pytest.raises(Violation, match="minted 5000000 and moved"):
         world.run()
+
+
+def test_coins_from_nowhere_in_the_middle_of_a_branch_are_noticed(monkeypatch):
+    """A reorganisation connects many blocks at once; only one of them, not the last, creates a coin."""
+    world = World(SETTING)
+    monkeypatch.setattr(world.observer, "on_tip", lambda node, outcome: None)
+    world.run(3.9 * SETTING.slot_seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(accounts, "credit", _credit_one_more)
+        world.go_on(4.9 * SETTING.slot_seconds)
+    world.go_on(9.9 * SETTING.slot_seconds)
+    chain = world.nodes[0].chain
+    blocks = tuple(chain.block_at(height) for height in range(1, chain.height + 1))
+    bad = next(block for block in blocks if block.header.slot == 4)
+    observer = Observer(world)
+    with pytest.raises(Violation, match=bad.id.hex()[:16]):
+        observer.on_tip(world.nodes[0], Outcome(Status.REORG, blocks))
 
 
 def _credit_one_more(state, address, amount):

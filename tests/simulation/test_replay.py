@@ -54,7 +54,7 @@ def test_sharing_executions_changes_nothing(seed, tmp_path):
     assert shared["reorganisations"], "a history without reorganisations shows little"
 
 
-def test_trace_depends_on_what_nodes_do(monkeypatch):
+def test_trace_depends_on_what_nodes_do():
     setting, _ = random_case(SEED, nodes=6, miners=4, epochs=1)
     setting = dataclasses.replace(setting, byzantine={}, offsets={})
     honest, silent = World(setting), World(dataclasses.replace(setting, byzantine={0: "silent"}))

@@ -62,9 +62,10 @@ def test_censoring_seats():
 
 
 def test_silent_seats():
-    """Seats that mint nothing: their slots stay empty, and no more than these up to a third."""
-    found = attacked("silent", 0.3)
-    assert found["growth"] >= 0.55
+    """Seats that mint nothing. Harmless up to a fifth: their slots stay empty, and no more than these. With more, luck
+    can give them all slots of a phase, and the competition fails."""
+    found = attacked("silent", 0.2)
+    assert found["growth"] >= 0.65
     assert found["void"] == 0
 
 

@@ -128,12 +128,16 @@ class Node:
         self.behaviour.on_slot(slot)
         if self.prover is not None:
             self.prover.step(slot)
-        if self.miner is not None:
-            self.miner.step(slot)
+        if self.miner is not None:  # at any time within the slot: who is first must not depend on a node's number
+            self.events.after(self._random.random() * self.world.setting.slot_seconds, self._compete, life)
         if self.chain.tip.slot == slot - 1:
             self._mint(slot, life)
         else:
             self.events.after(_WAIT * self.world.setting.slot_seconds, self._mint, slot, life)
+
+    def _compete(self, life: int) -> None:
+        if life == self._life and self.alive and self.miner is not None:
+            self.miner.step(max(self.slot(), self.chain.tip.slot + 1))
 
     def _mint(self, slot: int, life: int) -> None:
         if life != self._life or not self.alive:

@@ -158,8 +158,9 @@ def test_eclipse_of_a_late_joiner():
 
 @pytest.mark.parametrize("slots", [0.9, -0.9, 4.0, -4.0])
 def test_clock_skew(slots):
-    """A quarter of the miners with a clock that is wrong, by less than the tolerance or by four slots, fast or slow.
-    Harmless at that share: the others lose nothing but the slots of these."""
+    """A quarter of the miners with a clock that is wrong, fast or slow. Harmless within the tolerance of a slot. Four
+    slots: the chain of the others goes on, but blocks that are minted early lack what belongs into them, and
+    competitions can fail."""
     setting = quiet()
     wrong = range(0, setting.miners, 4)
     setting = dataclasses.replace(setting, offsets=dict.fromkeys(wrong, slots * setting.slot_seconds))
@@ -170,5 +171,6 @@ def test_clock_skew(slots):
     assert max(heights) - min(heights) <= 4
     assert len({node.chain.id_at(min(heights) - 4) for node in right}) == 1
     assert min(heights) >= 0.55 * world.setting.consensus.start(setting.epochs)
-    epoch = records.epoch(right[0].chain.state, 1)
-    assert epoch is not None and epoch.winners
+    if abs(slots) < 1:
+        epoch = records.epoch(right[0].chain.state, 1)
+        assert epoch is not None and epoch.winners

@@ -9,6 +9,7 @@ from chain.errors import Invalid, Reject, TooDeep, UnknownParent
 from chain.types import Block
 from ponas_node.p2p import messages as m
 from ponas_node.p2p.errors import Misbehaviour
+from ponas_node.p2p.gossip import FAR
 from ponas_node.p2p.settings import NetworkSettings
 from ponas_node.p2p.sync import Claim, Planner, check_batch
 
@@ -31,6 +32,7 @@ class CatchUp:
         self._last: Block | None = None
         self._request = 0  # number of the request under way, so that late answers and time-outs are told apart
         self._timer = False
+        self._begin = 0  # height from which blocks came one after another
         self.syncing = False
 
     def behind(self, session: Session, block: Block) -> None:
@@ -57,14 +59,9 @@ class CatchUp:
         key = self._planner.choose(node.events.now, height, claims)
         session = None if key is None else node.sessions.get(key)
         if session is not None:
-            self.syncing, self._session, self._last = True, session, None
+            self._session, self._last, self._begin = session, None, height
             self._ask()
             return
-        if self.syncing:
-            self.syncing = False
-            block = chain.block(chain.tip.id)
-            if block is not None:
-                node.gossip.announce(block)
         if claims and not self._timer:
             self._timer = True
             node.events.after(_SETTINGS.sync_grace + _AGAIN, self._look_again)
@@ -126,6 +123,7 @@ class CatchUp:
             try:
                 if not node.chain.has(blocks[place].id):
                     node.receive(blocks[place])
+                self.syncing = session.height > node.chain.tip.height >= self._begin + FAR
             except Reject:
                 node.blame(session, "invalid_block")
                 self._stop(_SETTINGS.sync_retry)
@@ -138,6 +136,7 @@ class CatchUp:
                 if tries == len(_SETTINGS.sync_patience):
                     self._stop(_SETTINGS.sync_retry)
                 else:
+                    self._pause()
                     wait = _SETTINGS.sync_patience[tries]
                     node.events.after(wait, self._each, session, request, blocks, place, tries + 1)
                 return
@@ -151,6 +150,7 @@ class CatchUp:
         if self._session is not None:
             self._planner.succeeded(self._session.key)
         self._session = None
+        self._pause()
         self.plan()
 
     def _stop(self, rest: float) -> None:
@@ -159,7 +159,16 @@ class CatchUp:
         if session is not None:
             self._planner.failed(session.key, self._node.events.now + rest)
             self._node.events.after(rest + _AGAIN, self._look_again)
+        self._pause()
         self.plan()
+
+    def _pause(self) -> None:
+        """Nothing more is to be had now: tell the others of the tip, if they heard nothing meanwhile."""
+        self._begin = self._node.chain.tip.height
+        block = self._node.chain.block(self._node.chain.tip.id)
+        if self.syncing and block is not None:
+            self.syncing = False
+            self._node.gossip.announce(block)
 
 
 def _on_get_blocks(session: Session, request: int, locator: tuple[bytes, ...]) -> None:

@@ -93,14 +93,8 @@ class _SharedChain(Chain):
         self._library = library
         super().__init__(store, rules)
 
-    def _undo_to(self, fork: Header, state: Overlay, nodes: Overlay) -> list[Block]:
-        disconnected: list[Block] = []
-        header = self.tip
-        while header.id != fork.id:
-            disconnected.append(self._canonical_block(header.id))
-            header = self._canonical_header(header.parent)
+    def undo(self, fork: Header, state: Overlay, nodes: Overlay) -> None:
         state.base, nodes.base = self._library.states[fork.id]
-        return disconnected
 
     def _execute(self, parent: Header, state: Overlay, nodes: Overlay, block: Block) -> dict[bytes, bytes | None]:
         refused = self._library.refused.get(block.id)

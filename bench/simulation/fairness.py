@@ -46,7 +46,7 @@ def shares(
         compute=tuple(parts),
         strategy=strategy,
         reveals=8,
-    ).with_parameters(commit_leaves=64, reveals_per_block=256)
+    ).with_parameters(commit_leaves=64, reveals_per_block=256, commits_per_epoch=128)
     world = World(setting)
     world.run()
     seats, total = world.observer.seats, sum(parts)

@@ -96,7 +96,7 @@ class Miner:
         kept = tuple(entries[: self.node.rules.consensus.commit_leaves])
         if not kept:
             return []
-        body = CommitBody(epoch.number, merkle_root(self._seals(kept)), len(kept))
+        body = CommitBody(epoch.number, epoch.seed, merkle_root(self._seals(kept)), len(kept))
         return [Batch(epoch.number, epoch.seed, kept, self.sign(Kind.COMMIT, body, after))]
 
     def _seals(self, entries: tuple[Entry, ...]) -> list[bytes]:

@@ -157,6 +157,7 @@ class Syncer:
         self._planner = Planner(settings.sync_grace)
         self._deep = DeepForks(host, settings)
         self._progress = Progress()
+        self._begin = 0  # height from which blocks came one after another
         self._wake = asyncio.Event()
 
     def behind(self, peer: bytes, block: Block) -> None:
@@ -184,10 +185,6 @@ class Syncer:
         while True:
             session = self._choose()
             if session is None:
-                if self._gossip.syncing:
-                    self._gossip.syncing = False
-                    log.info("level at height %d", self._host.chain.tip.height)
-                    self._gossip.refresh()
                 self._wake.clear()
                 try:
                     async with asyncio.timeout(self._settings.tick):
@@ -195,11 +192,8 @@ class Syncer:
                 except TimeoutError:
                     pass
                 continue
-            if not self._gossip.syncing and session.height > self._host.chain.tip.height:
-                self._gossip.syncing = True
-                self._progress.start()
-                log.info("catching up from height %d to %d", self._host.chain.tip.height, session.height)
             await self._from(session)
+            self._pause()
 
     def _choose(self) -> Session | None:
         chain = self._host.chain
@@ -253,7 +247,9 @@ class Syncer:
 
     async def _batches(self, session: Session) -> None:
         chain = self._host.chain
+        self._begin = chain.tip.height
         last: Block | None = None
+        self._progress.start()
         while not chain.has(session.tip) or last is None:
             locator = ([last.id] if last is not None else []) + chain.locator()
             asked = tuple(dict.fromkeys(locator))[: m.MAX_LOCATOR]
@@ -273,7 +269,26 @@ class Syncer:
             for block in blocks:
                 await self._take(session, block)
                 self._progress.record(_clock(), chain.tip.height)
+                self._note(session)
             last = blocks[-1]
+
+    def _note(self, session: Session) -> None:
+        """See whether this node is really behind: valid blocks say so, and not what a peer claims.
+
+        While it is, it neither mints nor relays; a claim must not be able to bring that about.
+        """
+        tip = self._host.chain.tip
+        if not self._gossip.syncing and session.height > tip.height >= self._begin + FAR:
+            self._gossip.syncing = True
+            log.info("catching up from height %d to %d", self._begin, session.height)
+
+    def _pause(self) -> None:
+        """Nothing more is to be had now: take part again."""
+        self._begin = self._host.chain.tip.height
+        if self._gossip.syncing:
+            self._gossip.syncing = False
+            log.info("caught up to height %d", self._begin)
+            self._gossip.refresh()
 
     async def _take(self, session: Session, block: Block) -> None:
         """Hand one block to the node; wait and try again where it cannot judge it yet."""
@@ -295,6 +310,7 @@ class Syncer:
                 if wait is None:
                     text = f"block {block.id.hex()} at height {block.header.height} cannot be judged now: {error}"
                     raise GiveUp(text) from error
+            self._pause()
             await asyncio.sleep(wait)
 
 

@@ -88,14 +88,16 @@ def test_without_a_beacon_the_competition_is_void_deposits_return_and_seats_carr
     seed = records.current_epoch(world.chain.state).seed
     world.mint_to(1)
     world.mint(world.commit(world.keys[2], [world.find(2, 170)]))
-    assert accounts.account(world.chain.state, accounts.ESCROW).balance == world.genesis.consensus.commit_deposit
+    parameters = world.genesis.consensus
+    held = parameters.commit_deposit + parameters.reveal_bond  # the bond is of the first competition's result
+    assert accounts.account(world.chain.state, accounts.ESCROW).balance == held
     world.mint_to(16)
     world.mint()
     record = records.epoch(world.chain.state, 1)
     assert record is not None and record.void and not record.winners
     assert records.active_seats(world.chain.state) == seats
     assert records.last_beacon(world.chain.state) == last  # the schedule goes on by it, and nothing weaker replaces it
-    assert accounts.account(world.chain.state, accounts.ESCROW).balance == 0
+    assert accounts.account(world.chain.state, accounts.ESCROW).balance == parameters.reveal_bond
     assert records.current_epoch(world.chain.state).seed != seed
     world.competition({2: [world.find(3, 160)]})
     assert records.active_seats(world.chain.state) != seats

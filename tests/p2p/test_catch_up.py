@@ -100,6 +100,20 @@ async def test_a_peer_that_stalls_is_replaced(tmp_path):
             await until(lambda: late.chain.tip.id == good.chain.tip.id)
 
 
+async def test_a_claim_alone_does_not_stop_a_node(tmp_path):
+    late, other = FakeHost(tmp_path, 2), FakeHost(tmp_path, 3)
+    late.settings = settings(sync_grace=0.0)
+    async with running(late), raw_peer(late) as raw:
+        await raw.greet(late, height=1000, tip=digest("far"))
+        await raw.expect(m.GetBlocks)  # and says nothing
+        other.settings = settings(peers=(address(late),))
+        async with running(other):
+            await until(other.p2p.peers)
+            assert not late.p2p.sync_status().syncing
+            late.mint()
+            await until(lambda: other.chain.tip.id == late.chain.tip.id)
+
+
 async def serve_lies(late, make_reply, **hello):
     """A raw peer that answers the first GetBlocks with what `make_reply` builds; returns its Goodbye."""
     async with raw_peer(late) as raw:

@@ -7,7 +7,7 @@ How a node that was away chooses between branches that fork deeper than `max_rol
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -68,6 +68,7 @@ class Chain:
         self.checkpoints = checkpoints if checkpoints is not None else Checkpoints()
         self.horizon: int | None = None  # slot; undo records are kept for what may be compared by density after it
         self.decided = -1  # height; of branches that leave there or before, density has decided and not length
+        self.verified: Container[bytes] = ()  # ids of transactions whose signatures were verified: the mempool's
         store.use_index(rules.index)
         self._reserve = _RESERVE
         self._side = side if side is not None else SidePool()
@@ -124,7 +125,7 @@ class Chain:
         check_link(parent, header)
         branch, fork = self._branch(block)
         self._check_depth(fork)
-        check_stateless(self.rules, block)
+        check_stateless(self.rules, block, self.verified)
         if header.height <= self.tip.height:
             self._side.add(block)
             return Outcome(Status.SIDE)

@@ -5,7 +5,7 @@ Source: protocol L6 to L10.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from chain import accounts, immature
@@ -35,11 +35,15 @@ def context_of(header: Header) -> BlockContext:
     return BlockContext(header.height, header.slot, header.parent, header.seat)
 
 
-def check_stateless(rules: Rules, block: Block) -> None:
-    """Everything about a block that needs no state: form, size, roots, signatures."""
+def check_stateless(rules: Rules, block: Block, verified: Container[bytes] = ()) -> None:
+    """Everything about a block that needs no state: form, size, roots, signatures.
+
+    `verified`: ids of transactions whose signatures are known to be right; an id covers the signature.
+    """
     check_form(rules, block)
     block.header.check_signature(rules.network)
-    verify_all(signatures(rules, block)[1:])
+    unknown = [transaction for transaction in block.transactions[1:] if transaction.id not in verified]
+    verify_all([_signed(rules, transaction) for transaction in unknown])
 
 
 def signatures(rules: Rules, block: Block) -> list[tuple[bytes, bytes, bytes]]:
@@ -47,8 +51,12 @@ def signatures(rules: Rules, block: Block) -> list[tuple[bytes, bytes, bytes]]:
     network, header = rules.network, block.header
     return [
         (header.minter, header.signature, header.signed_message(network)),
-        *[(each.sender, each.signature, each.signed_message(network)) for each in block.transactions[1:]],
+        *[_signed(rules, transaction) for transaction in block.transactions[1:]],
     ]
+
+
+def _signed(rules: Rules, transaction: Transaction) -> tuple[bytes, bytes, bytes]:
+    return transaction.sender, transaction.signature, transaction.signed_message(rules.network)
 
 
 def check_form(rules: Rules, block: Block) -> None:

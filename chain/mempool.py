@@ -39,8 +39,8 @@ class Mempool:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, transaction_id: bytes) -> bool:
-        return self._waiting.get(transaction_id) is not None
+    def __contains__(self, transaction_id: object) -> bool:
+        return isinstance(transaction_id, bytes) and self._waiting.get(transaction_id) is not None
 
     @property
     def size(self) -> int:

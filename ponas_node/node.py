@@ -74,6 +74,7 @@ class Node:
             raise
         self.branches = Branches(self)
         self.mempool = Mempool(self.rules)
+        self.chain.verified = self.mempool  # which takes nothing whose signature it has not verified
         self.p2p = Network(
             self,
             NetworkSettings(

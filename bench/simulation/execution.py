@@ -6,7 +6,7 @@ its own: its own tip, branches, side pool and choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -117,10 +117,10 @@ class _SharedChain(Chain):
 def checked_once() -> Iterator[None]:
     """Within, form and signatures of one block object are checked once, for all nodes that are handed it."""
 
-    def check(rules: Rules, block: Block) -> None:
+    def check(rules: Rules, block: Block, verified: Container[bytes] = ()) -> None:
         if "checked" not in block.__dict__:
             try:
-                ledger.check_stateless(rules, block)
+                ledger.check_stateless(rules, block, verified)
             except Invalid as error:
                 block.__dict__["checked"] = type(error), str(error), error.code
             else:

@@ -166,6 +166,16 @@ def test_form_of_a_block(builder):
         assert caught.value.code == code
 
 
+def test_signatures_that_were_verified_are_not_verified_again(builder):
+    good = grow(builder, 1, transfer(ALICE, 0, BOB.address, 100))
+    forged = dataclasses.replace(good.transactions[1], signature=bytes(64))
+    block = remint(good, (good.transactions[0], forged))
+    check_stateless(builder.rules, block, {forged.id})
+    for verified in ((), {good.transactions[1].id}):  # the id covers the signature
+        with pytest.raises(BadSignature):
+            check_stateless(builder.rules, block, verified)
+
+
 def test_a_block_over_the_size_limit(builder):
     builder.rules.parameters = dataclasses.replace(PARAMETERS, max_block_bytes=300)
     with pytest.raises(BadBlock) as caught:

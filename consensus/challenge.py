@@ -13,7 +13,7 @@ from consensus.facts import TRUE, ChallengeFact, Facts, fact_key
 from consensus.parameters import ConsensusParameters
 from consensus.slashing import revoke_result
 from consensus.tasks import state_bytes_bound
-from consensus.types import ChallengeBody, EpochRecord, ResultRecord, TaskRecord
+from consensus.types import ChallengeBody, ResultRecord
 
 
 def apply_challenge(
@@ -51,7 +51,7 @@ def find_open(state: StateView, parameters: ConsensusParameters, id: bytes, slot
         raise NotApplicable("no such result on this branch", "unknown_result")
     if result.revoked:
         raise NotApplicable("the result is revoked already", "already_revoked")
-    epoch = records.need(state, records.EPOCH + records.number(result.epoch), EpochRecord)
+    epoch = records.need_epoch(state, result.epoch)
     closes = parameters.challenge_close(epoch.settled_slot)
     if epoch.settled and slot >= closes:
         raise NotApplicable(f"the result could be challenged before slot {closes}", "challenge_closed")
@@ -62,8 +62,8 @@ def challenge_fact(
     state: StateView, result: ResultRecord, segment: int, artifact: bytes, artifact_bytes: int
 ) -> ChallengeFact:
     """What a challenge of a result depends on."""
-    epoch = records.need(state, records.EPOCH + records.number(result.epoch), EpochRecord)
-    task = records.need(state, records.TASK + result.task, TaskRecord)
+    epoch = records.need_epoch(state, result.epoch)
+    task = records.need_task(state, result.task)
     before, after = result.leaves[segment : segment + 2]
     return ChallengeFact(
         task.spec, result.genotype, epoch.seed, segment, before, after, artifact, artifact_bytes

@@ -83,6 +83,11 @@ def epoch(state: StateView, n: int) -> EpochRecord | None:
     return read(state, EPOCH + number(n), EpochRecord)
 
 
+def need_epoch(state: StateView, n: int) -> EpochRecord:
+    """The epoch numbered `n`, which was opened."""
+    return need(state, EPOCH + number(n), EpochRecord)
+
+
 def write_epoch(state: Overlay, record: EpochRecord) -> None:
     """Store an epoch."""
     write(state, EPOCH + number(record.number), record)
@@ -91,6 +96,11 @@ def write_epoch(state: Overlay, record: EpochRecord) -> None:
 def task(state: StateView, task_id: bytes) -> TaskRecord | None:
     """A task by id."""
     return read(state, TASK + task_id, TaskRecord)
+
+
+def need_task(state: StateView, task_id: bytes) -> TaskRecord:
+    """A task by an id that the state itself names."""
+    return need(state, TASK + task_id, TaskRecord)
 
 
 def result(state: StateView, result_id: bytes) -> ResultRecord | None:

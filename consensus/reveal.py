@@ -16,7 +16,7 @@ from consensus.parameters import ConsensusParameters
 from consensus.spaces import get_space
 from consensus.spaces.base import Cost, InvalidGenotype
 from consensus.tasks import input_shape
-from consensus.types import CommitRecord, EpochRecord, ResultRecord, RevealBody, TaskRecord, TaskSpec, seal
+from consensus.types import CommitRecord, EpochRecord, ResultRecord, RevealBody, TaskSpec, seal
 
 
 def apply_reveal(
@@ -26,7 +26,7 @@ def apply_reveal(
     body = RevealBody.decode(transaction.body)
     epoch = _open_epoch(state, parameters, context)
     commit = _check_seal(state, parameters, transaction, body, epoch)
-    task = records.need(state, records.TASK + epoch.task, TaskRecord)
+    task = records.need_task(state, epoch.task)
     canonical, cost = check_genotype(task.spec, body.genotype)
     _check_form(parameters, task.spec, body)
     if not records.count_in_block(state, records.REVEAL_COUNT, context.height, parameters.reveals_per_block):

@@ -57,10 +57,10 @@ def choose_task(state: Overlay, n: int) -> TaskRecord:
     """The funded task with the highest bounty per epoch, then the oldest; else the built-in ones in turn."""
     funded = records.ids(state, records.FUNDED)
     if funded:
-        tasks = [records.need(state, records.TASK + i, TaskRecord) for i in funded]
+        tasks = [records.need_task(state, i) for i in funded]
         return min(tasks, key=lambda task: (-task.spec.bounty_per_epoch, task.height, funded.index(task.id)))
     built_in = records.ids(state, records.BUILT_IN)
-    return records.need(state, records.TASK + built_in[n % len(built_in)], TaskRecord)
+    return records.need_task(state, built_in[n % len(built_in)])
 
 
 def rank(results: list[ResultRecord], least_correct: int) -> list[ResultRecord]:
@@ -76,7 +76,7 @@ def rank(results: list[ResultRecord], least_correct: int) -> list[ResultRecord]:
 
 def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord, slot: int, height: int) -> None:
     """Close an epoch: return deposits, seat the best results, split the bounty; payments go into `DUE`."""
-    task = records.need(state, records.TASK + record.task, TaskRecord)
+    task = records.need_task(state, record.task)
     due = [Part(b"", tuple(_refunds(state, record)))]
     results = records.results_of(state, record)
     winners = rank(results, task.spec.baseline_correct)[: parameters.seats]
@@ -139,7 +139,7 @@ def _release_bonds(state: Overlay, parameters: ConsensusParameters, slot: int, h
     bonded = records.bonded_epochs(state)
     if not bonded:
         return
-    epoch = records.need(state, records.EPOCH + records.number(bonded[0]), EpochRecord)
+    epoch = records.need_epoch(state, bonded[0])
     if slot < parameters.challenge_close(epoch.settled_slot):
         return
     bonds: dict[bytes, int] = {}

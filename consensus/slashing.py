@@ -14,7 +14,7 @@ from chain.state import Overlay, StateView
 from consensus import records
 from consensus.parameters import ConsensusParameters
 from consensus.settle import rank
-from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatGroup, SeatWindow, TaskRecord
+from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatGroup, SeatWindow
 
 
 def revoke_result(
@@ -33,7 +33,7 @@ def revoke_result(
     _share_out(state, result.bond + _take_rewards(state, ledger, context, result.id), reporter)
     revoked = dataclasses.replace(result, bond=0, reward=0, seated=False, revoked=True)
     records.write(state, records.RESULT + result.id, revoked)
-    epoch = records.need(state, records.EPOCH + records.number(result.epoch), EpochRecord)
+    epoch = records.need_epoch(state, result.epoch)
     if epoch.settled:
         _rank_again(state, parameters, epoch)
 
@@ -84,7 +84,7 @@ def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRec
     Who comes in takes the place of who goes; all others keep theirs. Where the seats have left the window, or there
     never were any, nobody comes in.
     """
-    task = records.need(state, records.TASK + epoch.task, TaskRecord)
+    task = records.need_task(state, epoch.task)
     results = records.results_of(state, epoch)
     window = records.need(state, records.WINDOW, SeatWindow)
     group = next((group for group in window.groups if group.epoch == epoch.number), None)

@@ -20,7 +20,7 @@ from chain.types import Kind
 from consensus import records
 from consensus.challenge import challenge_fact, find_open
 from consensus.facts import TRUE
-from consensus.types import ChallengeBody, EpochRecord, MaybeHash, ResultRecord, TaskRecord
+from consensus.types import ChallengeBody, MaybeHash, ResultRecord
 from ponas_node.audit_choice import Choice, choose
 from ponas_node.miner.executor import TRAIN_SECONDS
 from ponas_node.oracle import FOR_OWN_SEARCH
@@ -111,10 +111,10 @@ class Auditor:
     def _choice(self, number: int) -> Choice | None:
         """What to audit of a settled epoch; None once its results cannot be challenged any more."""
         state, parameters = self._node.chain.state, self._node.genesis.consensus
-        epoch = records.need(state, records.EPOCH + records.number(number), EpochRecord)
+        epoch = records.need_epoch(state, number)
         if self._node.slot() >= parameters.challenge_close(epoch.settled_slot):
             return None
-        task = records.need(state, records.TASK + epoch.task, TaskRecord)
+        task = records.need_task(state, epoch.task)
         return choose(
             records.results_of(state, epoch), task.spec.baseline_correct, parameters.seats,
             self._node.config.audit_rate, self._key.public, self._secret(),
@@ -193,8 +193,8 @@ async def audit_result(node: Node, worker: Worker, result: ResultRecord) -> Verd
     Raises WorkerDied, WorkerError.
     """
     state = node.chain.state
-    epoch = records.need(state, records.EPOCH + records.number(result.epoch), EpochRecord)
-    task = records.need(state, records.TASK + result.task, TaskRecord)
+    epoch = records.need_epoch(state, result.epoch)
+    task = records.need_task(state, result.task)
     segment, raw = await worker.call(
         "audit", task.spec.encode(), result.genotype, epoch.seed, list(result.leaves), str(node.artifacts.root),
         node.config.device, timeout=TRAIN_SECONDS,

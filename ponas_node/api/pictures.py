@@ -7,7 +7,6 @@ from aiohttp import web
 from consensus import records
 from consensus.spaces import InputShape, InvalidGenotype, Space, UnknownSpace, get_space, picture
 from consensus.tasks import input_shape
-from consensus.types import TaskRecord
 from ponas_node.api.errors import ApiError, not_found
 from ponas_node.api.parameters import path_hash, query_number
 from ponas_node.api.view import view_of
@@ -26,7 +25,7 @@ async def of_result(request: web.Request) -> web.Response:
     found = records.result(state, path_hash(request))
     if found is None:
         raise not_found("unknown_result", "No result of this chain has that id.")
-    spec = records.need(state, records.TASK + found.task, TaskRecord).spec
+    spec = records.need_task(state, found.task).spec
     return _drawn(get_space(spec.space), found.genotype, input_shape(spec))
 
 

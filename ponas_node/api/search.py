@@ -24,7 +24,7 @@ async def tasks(request: web.Request) -> web.Response:
     state = view_of(request).chain.state
     funded = records.ids(state, records.FUNDED)
     built_in = records.ids(state, records.BUILT_IN)
-    found = [records.need(state, records.TASK + id, TaskRecord) for id in dict.fromkeys((*funded, *built_in))]
+    found = [records.need_task(state, id) for id in dict.fromkeys((*funded, *built_in))]
     # The order of settle.choose_task; a stable sort keeps the order of funding among equals.
     found.sort(key=lambda task: (task.id not in funded, -task.spec.bounty_per_epoch, task.height))
     return web.json_response({"tasks": [_task(state, task) for task in found]})

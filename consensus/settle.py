@@ -153,8 +153,8 @@ def _release_bonds(state: Overlay, parameters: ConsensusParameters, slot: int, h
 
 
 def _add_due(state: Overlay, height: int, parts: list[Part]) -> None:
-    earlier = take_due(state, height) if state.get(records.DUE) else ()
-    records.write(state, records.DUE, DueRecord(height, (*earlier, *(part for part in parts if part.outputs))))
+    owed = (part for part in parts if part.outputs)
+    records.write(state, records.DUE, DueRecord(height, (*take_due(state, height), *owed)))
 
 
 def take_due(state: Overlay, height: int) -> tuple[Part, ...]:

@@ -37,7 +37,7 @@ def choose(
     own = [place for place, result in enumerate(ranking) if result.owner == owner]
     lowest = own[-1] if own else 0
     seated = [result for result in ranking[:seats] if result.owner != owner]
-    above = [result for place, result in enumerate(ranking[: min(seats, lowest)]) if result.owner != owner]
+    above = [result for result in ranking[: min(seats, lowest)] if result.owner != owner]
     drawn = sorted(seated, key=lambda result: digest("ponas/audit", secret, result.id))
     due = dict.fromkeys([*before, *above, *drawn[:rate]])
     return Choice(tuple(due), tuple(result for result in drawn if result not in due))

@@ -137,9 +137,7 @@ def test_two_branches_with_different_boundaries_have_different_beacons_and_the_l
 
     other = World(world.path.with_name("other"))
     for height in range(1, fork.height + 1):
-        block = world.chain.block_at(height)
-        assert block is not None
-        other.add(block)
+        other.add(world.block_at(height))
     other.slot = fork.slot + 1  # the block before the close is missing here: the boundary is the one before
     blocks = [other.mint(), other.mint(beacon(other, 2, bytes([9]) * 200)), other.mint(), other.mint()]
     assert records.current_epoch(other.chain.state).boundary == fork.id

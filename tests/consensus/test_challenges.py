@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from chain import accounts
-from chain.errors import BadTransaction, NotApplicable
-from chain.ledger import apply_transaction, begin
+from chain.errors import BadTransaction, Invalid, NotApplicable
+from chain.ledger import apply_transaction
 from chain.rules import BlockContext
 from chain.state import Overlay
-from chain.types import Block, CoinbaseBody, Transaction
+from chain.types import CoinbaseBody, Transaction
 from consensus import records
 from consensus.challenge import challenge_fact
 from consensus.facts import fact_key
 from consensus.genesis import Genesis
 from consensus.tasks import check_spec, segment_macs
+from consensus.types import SeatWindow
 from tests.consensus.world import CONSENSUS, LEDGER, SPEC, World
 
 FEE = 20_000
@@ -28,16 +29,11 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path / "db", keys=5, spec=dataclasses.replace(SPEC, bounty_per_epoch=1001), funded=9)
 
 
-def refused(world: World, transaction: Transaction, error: type[Exception], code: str, slot: int = 0) -> None:
+def refused(world: World, transaction: Transaction, error: type[Invalid], code: str, slot: int | None = None) -> None:
     """The next block (or the one at `slot`) cannot carry the transaction."""
-    slot = slot or world.slot + 1
-    world.know(transaction, slot)
-    overlay = Overlay(world.chain.state)
-    context = BlockContext(world.chain.height + 1, slot, world.chain.tip.id, bytes(32))
-    begin(world.rules, overlay, context)
     with pytest.raises(error) as caught:
-        apply_transaction(world.rules, overlay, context, transaction, 1)
-    assert caught.value.code == code  # type: ignore[attr-defined]
+        world.apply(transaction, slot)
+    assert caught.value.code == code
 
 
 def settled_fraud(world: World) -> tuple[bytes, bytes, bytes]:
@@ -118,7 +114,7 @@ def test_where_nobody_is_left_the_group_goes_and_bootstrap_seats_mint(world: Wor
     world.facts.forged.add(forged.leaves[2])
     reveals = world.competition({1: [forged]})
     world.mint(world.challenge(world.keys[3], reveals[1][0].id))
-    assert records.need(world.chain.state, records.WINDOW, records.SeatWindow).groups == ()
+    assert records.need(world.chain.state, records.WINDOW, SeatWindow).groups == ()
     assert records.active_seats(world.chain.state) == records.ids(world.chain.state, records.BOOTSTRAP)
     world.competition({2: [world.find(7, 160)]})
 
@@ -126,44 +122,30 @@ def test_where_nobody_is_left_the_group_goes_and_bootstrap_seats_mint(world: Wor
 def test_a_result_revoked_before_settlement_takes_no_seat_and_no_bounty(world: World) -> None:
     forged, good = world.find(1, 190), world.find(2, 180)
     world.facts.forged.add(forged.leaves[3])
-    world.mint_to(1)
-    commits = [world.commit(world.keys[1], [forged]), world.commit(world.keys[2], [good])]
-    world.mint(*commits)
-    world.mint_to(9)
-    world.mint(world.beacon())
-    world.mint_to(11)
-    reveals = [world.reveal(world.keys[1], commits[0], [forged], 0), world.reveal(world.keys[2], commits[1], [good], 0)]
-    world.mint(*reveals)
+    reveals = world.revealed({1: [forged], 2: [good]})
     before = world.balance(world.keys[3])
-    world.mint(world.challenge(world.keys[3], reveals[0].id, segment=2))
+    world.mint(world.challenge(world.keys[3], reveals[1][0].id, segment=2))
     assert world.balance(world.keys[3]) == before - FEE + CONSENSUS.reveal_bond // 2
     world.mint_to(16)
     world.mint()
-    assert records.active_seats(world.chain.state) == (reveals[1].id,)
-    assert world.result(reveals[1].id).reward == 1001
+    assert records.active_seats(world.chain.state) == (reveals[2][0].id,)
+    assert world.result(reveals[2][0].id).reward == 1001
 
 
 def test_a_challenge_in_the_settling_block_takes_what_is_only_due(world: World) -> None:
     forged, good = world.find(1, 190), world.find(2, 180)
     world.facts.forged.add(forged.leaves[2])
-    world.mint_to(1)
-    commits = [world.commit(world.keys[1], [forged]), world.commit(world.keys[2], [good])]
-    world.mint(*commits)
-    world.mint_to(9)
-    world.mint(world.beacon())
-    world.mint_to(11)
-    reveals = [world.reveal(world.keys[1], commits[0], [forged], 0), world.reveal(world.keys[2], commits[1], [good], 0)]
-    world.mint(*reveals)
+    reveals = world.revealed({1: [forged], 2: [good]})
     world.mint_to(16)
     before = world.balance(world.keys[3])
-    block = world.mint(world.challenge(world.keys[3], reveals[0].id))
+    block = world.mint(world.challenge(world.keys[3], reveals[1][0].id))
     paid = CoinbaseBody.decode(block.transactions[0].body).outputs
     mine = [output.amount for output in paid if output.address == world.keys[1].address]
     assert mine == [CONSENSUS.commit_deposit]
     bounty = 1001 * 90 // 170  # margins over the baseline of 100: 90 and 80; the rest is rounded by remainders
     gained = world.balance(world.keys[3]) - before + FEE
     assert gained in ((bounty + CONSENSUS.reveal_bond) // 2, (bounty + 1 + CONSENSUS.reveal_bond) // 2)
-    assert records.active_seats(world.chain.state) == (reveals[1].id,)
+    assert records.active_seats(world.chain.state) == (reveals[2][0].id,)
 
 
 def test_a_block_whose_own_seat_is_revoked_in_it_is_paid_nothing(two_seats: World) -> None:
@@ -257,7 +239,7 @@ def test_the_window_ends_and_the_bond_comes_back(two_seats: World) -> None:
     rewards = sum(
         output.amount
         for height in range(1, world.chain.height + 1)
-        for output in CoinbaseBody.decode(block_at(world, height).transactions[0].body).outputs
+        for output in CoinbaseBody.decode(world.block_at(height).transactions[0].body).outputs
         if output.address == world.keys[1].address
     )
     at_stake = rewards - CONSENSUS.commit_deposit + CONSENSUS.reveal_bond
@@ -279,14 +261,7 @@ def test_a_long_gap_does_not_close_the_window(world: World) -> None:
     """The window counts from settlement: a network that was switched off can still challenge when it is back."""
     forged = world.find(1, 190)
     world.facts.forged.add(forged.leaves[2])
-    world.mint_to(1)
-    commit = world.commit(world.keys[1], [forged])
-    world.mint(commit)
-    world.mint_to(9)
-    world.mint(world.beacon())
-    world.mint_to(11)
-    reveal = world.reveal(world.keys[1], commit, [forged], 0)
-    world.mint(reveal)
+    reveal = world.revealed({1: [forged]})[1][0]
     world.mint(slot=world.slot + 20 * 300)
     assert records.active_seats(world.chain.state) == (reveal.id,)
     world.mint(world.challenge(world.keys[3], reveal.id))
@@ -308,18 +283,16 @@ def test_a_reorganisation_undoes_a_revocation(two_seats: World) -> None:
     forged, second, _ = settled_fraud(world)
     fork = world.chain.tip
     world.slot += 1
-    rivals = []
     honest = world.draft(slot=world.slot + 1)
     world.mint(world.challenge(world.keys[3], forged), slot=world.slot)
     assert world.result(forged).revoked
-    rivals.append(honest)
     world.add(honest)
     assert world.chain.tip.id != honest.id  # same length: the first stays
     other = World(world.path.with_name("other"), keys=5, spec=world.genesis.tasks[0].spec, funded=9, seats=2)
     other.facts = world.facts
     other.rules.facts = world.facts
     for height in range(1, fork.height + 1):
-        other.chain.add_block(block_at(world, height))
+        other.chain.add_block(world.block_at(height))
     other.chain.add_block(honest)
     other.slot = honest.header.slot
     longer = other.mint()
@@ -329,12 +302,6 @@ def test_a_reorganisation_undoes_a_revocation(two_seats: World) -> None:
     assert records.active_seats(world.chain.state) == (forged, second)
     world.check_supply()
     assert world.chain.verify() == []
-
-
-def block_at(world: World, height: int) -> Block:
-    block = world.chain.block_at(height)
-    assert block is not None
-    return block
 
 
 def test_what_a_segment_may_cost_is_bounded() -> None:

@@ -13,7 +13,7 @@ from chain.store import Store
 from chain.types import CoinbaseBody, Kind
 from consensus import records
 from consensus.split import split
-from consensus.types import Payout, PublishBody
+from consensus.types import Payout, PublishBody, SeatWindow
 from tests.consensus.world import SPEC, World
 
 
@@ -85,12 +85,7 @@ def test_deposits_come_back_and_escrow_holds_only_bonds(world: World) -> None:
 
 def test_coinbase_follows_the_payout_table(world: World) -> None:
     found = [world.find(1, 150)]
-    world.mint_to(1)
-    commit = world.commit(world.keys[1], found)
-    world.mint(commit)
-    world.mint_to(9)
-    world.mint(world.beacon())
-    world.mint_to(11)
+    commit = world.sealed({1: found})[1]
     table = (Payout(bytes([9]) * 20, 2), Payout(bytes([8]) * 20, 1))
     world.mint(world.reveal(world.keys[1], commit, found, 0, payouts=table))
     world.mint_to(16)
@@ -106,7 +101,7 @@ def test_coinbase_follows_the_payout_table(world: World) -> None:
 def test_seats_live_for_a_window_of_competitions(world: World) -> None:
     for n in range(3):
         world.competition({1: [world.find(10 * n, 150)], 2: [world.find(10 * n + 1, 160)]})
-    groups = records.need(world.chain.state, records.WINDOW, records.SeatWindow).groups
+    groups = records.need(world.chain.state, records.WINDOW, SeatWindow).groups
     assert [group.epoch for group in groups] == [1, 2]
 
 

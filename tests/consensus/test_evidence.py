@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path / "db", keys=5, bootstrap=2)
 
 
-def twin(world: World, header: Header, **changes: object) -> Header:
+def twin(world: World, header: Header, **changes: Any) -> Header:
     """Another header by the same minter."""
-    changed = dataclasses.replace(header, **({"state_root": bytes([9]) * 32} | changes))  # type: ignore[arg-type]
+    changed = dataclasses.replace(header, **({"state_root": bytes([9]) * 32} | changes))
     return changed.signed(world.key_of(header.minter), world.rules.network)
 
 

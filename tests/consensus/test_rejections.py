@@ -11,7 +11,7 @@ import pytest
 from chain import accounts
 from chain.errors import BadBlock, BadCoinbase, BadSignature, BadTransaction, Invalid, NotApplicable, Refuted
 from chain.keys import PrivateKey
-from chain.ledger import apply_transaction, begin
+from chain.ledger import apply_transaction
 from chain.rules import BlockContext
 from chain.state import Overlay
 from chain.types import Block, CoinbaseBody, Kind, Output, Transaction, coinbase_transaction, transactions_root
@@ -28,23 +28,7 @@ def world(tmp_path: Path) -> World:
 def revealing(world: World) -> tuple[World, list[Found], Transaction]:
     """Two sealed finds of key 1, the beacon known, reveals open."""
     found = [world.find(1, 150), world.find(2, 160)]
-    world.mint_to(1)
-    commit = world.commit(world.keys[1], found)
-    world.mint(commit)
-    world.mint_to(9)
-    world.mint(world.beacon())
-    world.mint_to(11)
-    return world, found, commit
-
-
-def apply(world: World, transaction: Transaction) -> None:
-    """Apply a transaction as the next block would."""
-    slot = world.slot + 1
-    world.know(transaction, slot)
-    overlay = Overlay(world.chain.state)
-    context = BlockContext(world.chain.height + 1, slot, world.chain.tip.id, bytes(32))
-    begin(world.rules, overlay, context)
-    apply_transaction(world.rules, overlay, context, transaction, 1)
+    return world, found, world.sealed({1: found})[1]
 
 
 def forged(world: World, *transactions: Transaction) -> Block:
@@ -153,9 +137,9 @@ def test_reveals_that_break_a_rule(
 ) -> None:
     world, found, commit = revealing
     honest = RevealBody.decode(world.reveal(world.keys[1], commit, found, 0).body)
-    apply(world, world.sign(world.keys[1], Kind.REVEAL, honest))
+    world.apply(world.sign(world.keys[1], Kind.REVEAL, honest))
     with pytest.raises(error) as caught:
-        apply(world, world.sign(world.keys[1], Kind.REVEAL, change(honest), fee=200_000))
+        world.apply(world.sign(world.keys[1], Kind.REVEAL, change(honest), fee=200_000))
     assert caught.value.code == code
 
 
@@ -166,16 +150,11 @@ def test_sealed_rubbish_is_refused_when_opened(world: World) -> None:
     few = dataclasses.replace(good, leaves=good.leaves[1:])
     no_model = dataclasses.replace(good, leaves=(*good.leaves[:-1], bytes([3]) * 32))
     found = [bad_gene, few, no_model]
-    world.mint_to(1)
-    commit = world.commit(world.keys[1], found)
-    world.mint(commit)
-    world.mint_to(9)
-    world.mint(world.beacon())
-    world.mint_to(11)
+    commit = world.sealed({1: found})[1]
     codes = []
     for i in range(3):
         with pytest.raises(Refuted) as caught:
-            apply(world, world.reveal(world.keys[1], commit, found, i))
+            world.apply(world.reveal(world.keys[1], commit, found, i))
         codes.append(caught.value.code)
     assert codes == ["bad_genotype", "bad_leaves", "bad_model"]
 
@@ -183,7 +162,7 @@ def test_sealed_rubbish_is_refused_when_opened(world: World) -> None:
 def test_only_the_owner_opens_a_commit(revealing: tuple[World, list[Found], Transaction]) -> None:
     world, found, commit = revealing
     with pytest.raises(BadTransaction) as caught:
-        apply(world, world.reveal(world.keys[2], commit, found, 0))
+        world.apply(world.reveal(world.keys[2], commit, found, 0))
     assert caught.value.code == "not_the_owner"
 
 
@@ -191,31 +170,31 @@ def test_a_result_is_opened_once(revealing: tuple[World, list[Found], Transactio
     world, found, commit = revealing
     world.mint(world.reveal(world.keys[1], commit, found, 0))
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.reveal(world.keys[1], commit, found, 0))
+        world.apply(world.reveal(world.keys[1], commit, found, 0))
     assert caught.value.code == "already_revealed"
 
 
 def test_phases_bound_commit_beacon_and_reveal(world: World) -> None:
     found = [world.find(1, 150)]
     with pytest.raises(NotApplicable, match="beacon"):
-        apply(world, world.beacon())
+        world.apply(world.beacon())
     world.mint_to(1)
     commit = world.commit(world.keys[1], found)
     world.mint(commit)
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.reveal(world.keys[1], commit, found, 0))
+        world.apply(world.reveal(world.keys[1], commit, found, 0))
     assert caught.value.code == "reveal_closed"
     world.mint_to(8)
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.commit(world.keys[2], found))
+        world.apply(world.commit(world.keys[2], found))
     assert caught.value.code == "commit_closed"
     world.mint_to(11)
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.reveal(world.keys[1], commit, found, 0))
+        world.apply(world.reveal(world.keys[1], commit, found, 0))
     assert caught.value.code == "no_beacon"
     world.mint_to(13)
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.beacon())
+        world.apply(world.beacon())
     assert caught.value.code == "beacon_late"
 
 
@@ -225,9 +204,9 @@ def test_a_commit_counts_only_under_the_seed_it_was_trained_for(world: World) ->
     commit = world.commit(world.keys[1], [world.find(1, 150)])
     elsewhere = dataclasses.replace(CommitBody.decode(commit.body), seed=bytes([7]) * 32)
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.sign(world.keys[1], Kind.COMMIT, elsewhere))
+        world.apply(world.sign(world.keys[1], Kind.COMMIT, elsewhere))
     assert caught.value.code == "other_seed"
-    apply(world, commit)
+    world.apply(commit)
 
 
 def test_beacon_that_does_not_verify(world: World) -> None:
@@ -235,11 +214,11 @@ def test_beacon_that_does_not_verify(world: World) -> None:
     output = bytes([4]) * 200
     world.facts.false.add(output)
     with pytest.raises(Refuted) as caught:
-        apply(world, world.beacon(output=output))
+        world.apply(world.beacon(output=output))
     assert caught.value.code == "bad_beacon"
     world.mint(world.beacon())
     with pytest.raises(NotApplicable) as caught:
-        apply(world, world.sign(world.keys[1], Kind.BEACON, BeaconBody(0, bytes([5]) * 200), fee=0))
+        world.apply(world.sign(world.keys[1], Kind.BEACON, BeaconBody(0, bytes([5]) * 200), fee=0))
     assert caught.value.code == "beacon_known"
 
 
@@ -257,16 +236,16 @@ def test_tasks_that_cannot_be_run(world: World, changes: dict[str, object], code
     world.facts.false.add(bytes([9]) * 32)
     spec = dataclasses.replace(SPEC, **{"bounty_per_epoch": 7, **changes})
     with pytest.raises(BadTransaction) as caught:
-        apply(world, world.sign(world.keys[1], Kind.PUBLISH, PublishBody(spec, 1)))
+        world.apply(world.sign(world.keys[1], Kind.PUBLISH, PublishBody(spec, 1)))
     assert caught.value.code == code
 
 
 def test_unknown_kinds_and_low_fees(world: World) -> None:
     with pytest.raises(BadTransaction) as caught:
-        apply(world, dataclasses.replace(world.sign(world.keys[1], Kind.EVIDENCE, PublishBody(SPEC, 1)), kind=8))
+        world.apply(dataclasses.replace(world.sign(world.keys[1], Kind.EVIDENCE, PublishBody(SPEC, 1)), kind=8))
     assert caught.value.code == "unknown_kind"
     with pytest.raises(BadTransaction) as caught:
-        apply(world, dataclasses.replace(world.commit(world.keys[1], [world.find(1, 150)]), fee=3))
+        world.apply(dataclasses.replace(world.commit(world.keys[1], [world.find(1, 150)]), fee=3))
     assert caught.value.code == "fee_too_low"
 
 

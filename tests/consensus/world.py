@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 from chain import accounts
 from chain.chain import Chain, Outcome
-from chain.errors import Missing
+from chain.encoding import Record
+from chain.errors import Invalid, Missing
 from chain.immature import outputs_at
 from chain.keys import PrivateKey
+from chain.ledger import apply_transaction, begin
 from chain.merkle import merkle_path, merkle_root
 from chain.parameters import LedgerParameters
 from chain.rules import BlockContext
+from chain.state import Overlay
 from chain.store import Store
 from chain.types import Block, Header, Kind, Transaction, sign_transaction
 from consensus import records
@@ -24,7 +29,6 @@ from consensus.facts import (
     BeaconFact,
     ChallengeFact,
     DatasetFact,
-    Fact,
     ScoreFact,
     fact_key,
 )
@@ -78,7 +82,7 @@ class TableFacts:
     def get(self, key: bytes) -> int | None:
         return self.answers.get(key)
 
-    def establish(self, fact: Fact) -> None:
+    def establish(self, fact: object) -> None:
         if isinstance(fact, ScoreFact):
             answer = self.scores.get(fact.model, INVALID_MODEL)
         elif isinstance(fact, BeaconFact):
@@ -87,6 +91,8 @@ class TableFacts:
             answer = TRUE if fact.spec.dataset not in self.false else FALSE
         elif isinstance(fact, ChallengeFact):
             answer = TRUE if fact.after in self.forged else FALSE
+        else:
+            raise TypeError(f"{fact!r} is no fact")
         self.answers[fact_key(fact)] = answer
 
 
@@ -142,20 +148,27 @@ class World:
 
     def know(self, transaction: Transaction, slot: int) -> None:
         """Establish the facts that a transaction needs in the next block."""
-        overlay = accounts.Overlay(self.chain.state)
+        overlay = Overlay(self.chain.state)
         context = BlockContext(self.chain.height + 1, slot, self.chain.tip.id, bytes(32))
         self.rules.begin_block(overlay, context)
-        try:
+        with contextlib.suppress(Invalid):
             for fact in self.rules.apply(overlay, context, transaction, 1):
-                self.facts.establish(fact)  # type: ignore[arg-type]
-        except Exception:
-            return
+                self.facts.establish(fact)
 
-    def resign(self, block: Block, **changes: object) -> Block:
+    def apply(self, transaction: Transaction, slot: int | None = None) -> None:
+        """Apply a transaction as the next block (or that at `slot`) would; the chain stays as it is. Raises Invalid."""
+        slot = self.slot + 1 if slot is None else slot
+        self.know(transaction, slot)
+        overlay = Overlay(self.chain.state)
+        context = BlockContext(self.chain.height + 1, slot, self.chain.tip.id, bytes(32))
+        begin(self.rules, overlay, context)
+        apply_transaction(self.rules, overlay, context, transaction, 1)
+
+    def resign(self, block: Block, **changes: Any) -> Block:
         """The block with another header or other transactions, signed by its minter."""
         transactions = changes.pop("transactions", block.transactions)
         header = dataclasses.replace(block.header, **changes)
-        return Block(header.signed(self.key_of(header.minter), self.rules.network), transactions)  # type: ignore[arg-type]
+        return Block(header.signed(self.key_of(header.minter), self.rules.network), transactions)
 
     def add(self, block: Block) -> Outcome:
         while True:
@@ -163,7 +176,7 @@ class World:
                 return self.chain.add_block(block)
             except Missing as error:
                 for fact in error.facts:
-                    self.facts.establish(fact)  # type: ignore[arg-type]
+                    self.facts.establish(fact)
 
     def mint(self, *transactions: Transaction, slot: int | None = None) -> Block:
         """Mint the next block; every transaction must be in it."""
@@ -172,6 +185,11 @@ class World:
         assert len(block.transactions) == 1 + len(transactions), "a transaction did not apply"
         self.add(block)
         self.check_supply()
+        return block
+
+    def block_at(self, height: int) -> Block:
+        block = self.chain.block_at(height)
+        assert block is not None
         return block
 
     def mint_to(self, offset: int) -> None:
@@ -188,9 +206,9 @@ class World:
 
     # ---- transactions
 
-    def sign(self, key: PrivateKey, kind: Kind, body: object, fee: int = 20_000, after: int = 0) -> Transaction:
+    def sign(self, key: PrivateKey, kind: Kind, body: Record, fee: int = 20_000, after: int = 0) -> Transaction:
         nonce = accounts.account(self.chain.state, key.address).nonce + after
-        return sign_transaction(key, self.rules.network, kind, nonce, fee, body)  # type: ignore[arg-type]
+        return sign_transaction(key, self.rules.network, kind, nonce, fee, body)
 
     def find(self, n: int, score: int, genotype: bytes | None = None) -> Found:
         """A find whose model scores `score`; `n` picks the architecture."""
@@ -218,7 +236,7 @@ class World:
         return self.sign(key or self.keys[-1], Kind.BEACON, body, fee=0, after=after)
 
     def reveal(
-        self, key: PrivateKey, commit: Transaction, found: list[Found], i: int, after: int = 0, **changes: object
+        self, key: PrivateKey, commit: Transaction, found: list[Found], i: int, after: int = 0, **changes: Any
     ) -> Transaction:
         f = found[i]
         body = RevealBody(
@@ -228,10 +246,10 @@ class World:
         return self.sign(key, Kind.REVEAL, dataclasses.replace(body, **changes), after=after)
 
     def challenge(
-        self, key: PrivateKey, result: bytes, segment: int = 1, after: int = 0, **changes: object
+        self, key: PrivateKey, result: bytes, segment: int = 1, after: int = 0, **changes: Any
     ) -> Transaction:
         body = ChallengeBody(result, segment, bytes([1]) * 32 if segment else b"", 500 if segment else 0)
-        return self.sign(key, Kind.CHALLENGE, dataclasses.replace(body, **changes), after=after)  # type: ignore[arg-type]
+        return self.sign(key, Kind.CHALLENGE, dataclasses.replace(body, **changes), after=after)
 
     def evidence(self, reporter: PrivateKey, first: Header, second: Header, after: int = 0) -> Transaction:
         return self.sign(reporter, Kind.EVIDENCE, EvidenceBody(first, second), after=after)
@@ -250,19 +268,29 @@ class World:
         assert found is not None
         return found
 
-    def competition(self, entries: dict[int, list[Found]]) -> dict[int, list[Transaction]]:
-        """Run one whole epoch in which key i commits and reveals entries[i]; ends right after settlement."""
+    def sealed(self, entries: dict[int, list[Found]]) -> dict[int, Transaction]:
+        """Run an epoch in which key i commits entries[i] up to where the results can be revealed; the commits."""
         self.mint_to(1)
         commits = {i: self.commit(self.keys[i], found) for i, found in entries.items()}
         self.mint(*commits.values())
         self.mint_to(self.genesis.consensus.commit_close + 1)
         self.mint(self.beacon())
         self.mint_to(self.genesis.consensus.reveal_open)
+        return commits
+
+    def revealed(self, entries: dict[int, list[Found]]) -> dict[int, list[Transaction]]:
+        """Run an epoch in which key i commits and reveals entries[i]; ends right after the reveals."""
+        commits = self.sealed(entries)
         reveals = {
             i: [self.reveal(self.keys[i], commits[i], found, j, after=j) for j in range(len(found))]
             for i, found in entries.items()
         }
         self.mint(*[reveal for group in reveals.values() for reveal in group])
+        return reveals
+
+    def competition(self, entries: dict[int, list[Found]]) -> dict[int, list[Transaction]]:
+        """Run one whole epoch in which key i commits and reveals entries[i]; ends right after settlement."""
+        reveals = self.revealed(entries)
         self.mint_to(self.genesis.consensus.reveal_close)
         self.mint()
         return reveals

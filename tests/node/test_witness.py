@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,9 @@ class Lone:
         await self.node.submit_block(block)
         return block.header
 
-    def twin(self, header: Header, **changes: object) -> Header:
+    def twin(self, header: Header, **changes: Any) -> Header:
         owner = next(each for each in (OWNER, OTHER) if each.public == header.minter)
-        changed = dataclasses.replace(header, **({"state_root": bytes(32)} | changes))  # type: ignore[arg-type]
+        changed = dataclasses.replace(header, **({"state_root": bytes(32)} | changes))
         return changed.signed(owner, self.node.network)
 
     def kept(self) -> list[EvidenceBody]:

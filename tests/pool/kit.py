@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import Any
 
 from chain.artifact import artifact_id
 from chain.hashing import digest
@@ -27,30 +28,30 @@ SAMPLES = 400
 NO_AUDITS = AuditPolicy(new=0, trusted=0, best=0)
 
 
-def make_spec(**changes: object) -> TaskSpec:
-    values = {
+def make_spec(**changes: Any) -> TaskSpec:
+    values: dict[str, Any] = {
         "name": "digits", "dataset": bytes(32), "dataset_bytes": 1, "height": 8, "width": 8, "channels": 1,
         "classes": 10, "test_samples": 300, "space": "stages-v1", "max_parameters": 100_000, "max_macs": 5_000_000,
         "steps": 20, "batch": 8, "segments": 2, "learning_rate": 256, "eval_samples": 300, "baseline": 1000,
         "bounty_per_epoch": 0,
     }  # fmt: skip
-    return TaskSpec(**(values | changes))  # type: ignore[arg-type]
+    return TaskSpec(**(values | changes))
 
 
-def make_work(epoch: int = 1, closes: float = NOW + 3600, seed: bytes = b"", **changes: object) -> Work:
+def make_work(epoch: int = 1, closes: float = NOW + 3600, seed: bytes = b"", **changes: Any) -> Work:
     spec = make_spec(**changes)
     return Work(epoch, task_id(spec, b""), spec, seed or digest("seed", bytes([epoch])), closes, SAMPLES)
 
 
-def make_settings(**changes: object) -> PoolSettings:
+def make_settings(**changes: Any) -> PoolSettings:
     """No double leases, leases of two, and a strategy that costs nothing, unless a test asks for others."""
-    values = {
+    values: dict[str, Any] = {
         "network": NETWORK, "max_model_bytes": MAX_MODEL, "audits": NO_AUDITS, "lease_size": 2, "strategy": Evolution(),
     }  # fmt: skip
-    return PoolSettings(**(values | changes))  # type: ignore[arg-type]
+    return PoolSettings(**(values | changes))
 
 
-def make_pool(storage: Storage | None = None, work: Work | None = None, seed: int = 7, **changes: object) -> Pool:
+def make_pool(storage: Storage | None = None, work: Work | None = None, seed: int = 7, **changes: Any) -> Pool:
     pool = Pool(storage if storage is not None else MemoryStorage(), make_settings(**changes), random.Random(seed))
     if work is not None:
         pool.set_work(work, NOW)
@@ -72,13 +73,13 @@ def leaves_of(spec: TaskSpec, genotype: bytes, salt: bytes = b"") -> tuple[bytes
 
 
 def make_share(
-    work: Work, held: Lease, genotype_: bytes, key_: PrivateKey, correct: int, salt: bytes = b"", **changes: object
+    work: Work, held: Lease, genotype_: bytes, key_: PrivateKey, correct: int, salt: bytes = b"", **changes: Any
 ) -> tuple[SignedShare, bytes]:
     """A signed share and its model; `changes` replace fields before it is signed."""
     model = model_of(genotype_, salt)
     leaves = leaves_of(work.spec, genotype_, salt)
     share = Share(NETWORK, work.epoch, work.task, held.id, genotype_, leaves, correct, len(model), key_.public)
-    return sign_share(dataclasses.replace(share, **changes), key_), model  # type: ignore[arg-type]
+    return sign_share(dataclasses.replace(share, **changes), key_), model
 
 
 def submit(

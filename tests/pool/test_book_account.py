@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pool.account import Account
 from pool.inspection import Inspection
 from pool.records import Credit, PaidEntry, RefutedEntry, RoundEntry, ShareEntry, Terms, TermsEntry, VoidEntry
-from tests.pool.kit import NOW, submit
+from tests.pool.kit import NOW, inspection_of, submit
 from tests.pool.test_ledger_restart import MEMBERS, live
 
 LIMIT = 4
@@ -92,9 +92,7 @@ def test_a_member_notices_when_the_ledger_gives_it_less(kind):
 @given(st.integers(0, 2**32))
 def test_whoever_replays_the_whole_ledger_finds_it_in_order(seed):
     pool, _, _ = live(seed, 100)
-    inspection = Inspection(LIMIT)
-    for _, entry in pool.ledger.replay():
-        inspection.take(entry)
+    inspection = inspection_of(pool, LIMIT)
     assert inspection.problems == []
     assert (inspection.peaks.size, inspection.peaks.root()) == (len(pool.ledger), pool.ledger.root)
 

@@ -161,13 +161,10 @@ class Chain:
         """
         self._check_undo(fork)
         while self.tip.id != fork.id:
-            lowest = max(fork.height, self.tip.height - _UNDONE_AT_ONCE)
-            target = self.canonical(lowest)
+            target = self.canonical(max(fork.height, self.tip.height - _UNDONE_AT_ONCE))
             state, nodes = Overlay(self.store.state), Overlay(self.store.nodes)
             self.undo(target, state, nodes)
-            heights = range(self.tip.height, target.height, -1)
-            undone = tuple(self._canonical_block(self._canonical_id(height)) for height in heights)
-            self.store.commit(TipChange(undone, (), state.changes, nodes.changes))
+            self.store.commit(TipChange(self._newest_to(target), (), state.changes, nodes.changes))
             self.tip = target
 
     def undo(self, fork: Header, state: Overlay, nodes: Overlay) -> None:
@@ -192,7 +189,8 @@ class Chain:
         try:
             return self._execute(parent, state, nodes, block)
         except Reject:
-            self._condemn(block, last)
+            self._side.mark_bad(block.id)
+            self._side.mark_bad_child(last.id)
             raise
 
     def _check_depth(self, fork: Header) -> None:
@@ -233,10 +231,9 @@ class Chain:
         state, nodes = Overlay(self.store.state), Overlay(self.store.nodes)
         self.undo(fork, state, nodes)
         connected = self._execute_all(fork, state, nodes, branch)
-        heights = range(self.tip.height, fork.height, -1)
-        disconnected = [self._canonical_block(self._canonical_id(height)) for height in heights]
+        disconnected = self._newest_to(fork)
         prune_below = self._prune_below(fork, branch)
-        change = TipChange(tuple(disconnected), tuple(connected), state.changes, nodes.changes, prune_below)
+        change = TipChange(disconnected, tuple(connected), state.changes, nodes.changes, prune_below)
         self.store.commit(change)
         self.tip = branch[-1].header
         for block in branch:
@@ -246,7 +243,7 @@ class Chain:
         if len(self._side):
             self._side.prune(self.tip.slot - self.rules.parameters.max_rollback)
         status = Status.REORG if disconnected else Status.EXTENDED
-        return Outcome(status, tuple(branch), tuple(disconnected))
+        return Outcome(status, tuple(branch), disconnected)
 
     def _execute_all(
         self, parent: Header, state: Overlay, nodes: Overlay, branch: Sequence[Block]
@@ -276,11 +273,6 @@ class Chain:
         state.changes.update(changes)
         return undo
 
-    def _condemn(self, block: Block, last: Block) -> None:
-        """Remember `block` and what follows it as invalid, up to `last`, the block that made us look."""
-        self._side.mark_bad(block.id)
-        self._side.mark_bad_child(last.id)
-
     def _prune_below(self, fork: Header, branch: Sequence[Block]) -> int:
         """Height below which no undo record is needed, with a margin for a tip whose slot moves back in a reorg."""
         tip = branch[-1].header
@@ -292,7 +284,7 @@ class Chain:
         end = min(tip.height - 1, lowest + _PRUNED_AT_ONCE)
         while lowest < end:
             new = lowest - fork.height
-            header = branch[new - 1].header if new > 0 else self._canonical_header(self._canonical_id(lowest))
+            header = branch[new - 1].header if new > 0 else self.canonical(lowest)
             if header.slot >= floor:
                 break
             lowest += 1
@@ -367,12 +359,9 @@ class Chain:
 
         At most `limit_blocks` and, beyond the first block, `limit_bytes` of canonical bytes.
         """
-        common = next((header for i in locator[:_MAX_LOCATOR] if (header := self.store.header(i)) is not None), None)
         blocks: list[Block] = []
-        if common is None or common.height + 1 < self.store.base:
-            return blocks  # before a restored state there are no blocks
         used = 0
-        for height in range(common.height + 1, min(self.tip.height, common.height + limit_blocks) + 1):
+        for height in self._heights_after(locator, limit_blocks):
             block = self._canonical_block(self._canonical_id(height))
             used += len(block.raw)
             if blocks and used > limit_bytes:
@@ -382,11 +371,14 @@ class Chain:
 
     def headers_after(self, locator: Sequence[bytes], limit: int) -> list[Header]:
         """Headers of the best chain after the first id of `locator` that is on it, at most `limit`; see `after`."""
+        return [self.canonical(height) for height in self._heights_after(locator, limit)]
+
+    def _heights_after(self, locator: Sequence[bytes], limit: int) -> range:
+        """At most `limit` heights after the first id of `locator` that is on the best chain; none where none is."""
         common = next((header for i in locator[:_MAX_LOCATOR] if (header := self.store.header(i)) is not None), None)
         if common is None or common.height + 1 < self.store.base:
-            return []
-        heights = range(common.height + 1, min(self.tip.height, common.height + limit) + 1)
-        return [self._canonical_header(self._canonical_id(height)) for height in heights]
+            return range(0)  # before a restored state there are no blocks
+        return range(common.height + 1, min(self.tip.height, common.height + limit) + 1)
 
     def canonical(self, height: int) -> Header:
         """Header of the block of the best chain at `height`, which must be there."""
@@ -429,6 +421,11 @@ class Chain:
         if index >= len(block.transactions):
             raise self.store.damaged(f"an index names transaction {index} at height {height}")
         return block.transactions[index], height, index
+
+    def _newest_to(self, fork: Header) -> tuple[Block, ...]:
+        """Blocks of the best chain after `fork`, one of its blocks; the newest first."""
+        heights = range(self.tip.height, fork.height, -1)
+        return tuple(self._canonical_block(self._canonical_id(height)) for height in heights)
 
     def _canonical_id(self, height: int) -> bytes:
         block_id = self.store.id_at(height)

@@ -195,9 +195,7 @@ class Chain:
 
     def _check_depth(self, fork: Header) -> None:
         """Raise TooDeep where length does not decide about a branch that leaves after `fork`."""
-        trusted = self.checkpoints.reached(self.tip.height)
-        if fork.height < trusted:
-            raise TooDeep(f"the branch forks at height {fork.height}, before the checkpoint at {trusted}")
+        self.checkpoints.check_fork(self.tip, fork)
         if self.is_deep(fork):
             depth = self.tip.slot - fork.slot
             raise TooDeep(f"the branch forks {depth} slots back, the limit is {self.rules.parameters.max_rollback}")

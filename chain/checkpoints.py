@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from chain.errors import BadBlock
+from chain.errors import BadBlock, TooDeep
 from chain.failures import StoreError
 from chain.store import Store
 from chain.types import Header
@@ -70,6 +70,12 @@ class Checkpoints:
     def reached(self, height: int) -> int:
         """Height of the last checkpoint up to `height`; 0, that of genesis, where there is none."""
         return max((each for each in self._ids if each <= height), default=0)
+
+    def check_fork(self, tip: Header, fork: Header) -> None:
+        """Raise TooDeep where a branch that leaves after `fork` would drop a trusted block of the chain up to `tip`."""
+        trusted = self.reached(tip.height)
+        if fork.height < trusted:
+            raise TooDeep(f"the branch forks at height {fork.height}, before the checkpoint at {trusted}")
 
     def ahead(self, height: int) -> Checkpoint | None:
         """The first checkpoint beyond `height`."""

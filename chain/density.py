@@ -33,9 +33,7 @@ def check_open(chain: Chain, fork: Header) -> None:
 
     It has followed the network up to `Chain.horizon`: what was final then stays.
     """
-    trusted = chain.checkpoints.reached(chain.height)
-    if fork.height < trusted:
-        raise TooDeep(f"the branch forks at height {fork.height}, before the checkpoint at {trusted}")
+    chain.checkpoints.check_fork(chain.tip, fork)
     limit = chain.rules.parameters.max_rollback
     if chain.horizon is None:
         raise TooDeep(f"the branch forks {chain.tip.slot - fork.slot} slots back, and this node has followed all along")

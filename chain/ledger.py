@@ -206,7 +206,6 @@ class Draft:
 
     transactions: tuple[Transaction, ...]
     state: Overlay
-    left_out: tuple[tuple[Transaction, Invalid], ...]
 
 
 def draft_block(
@@ -224,7 +223,6 @@ def draft_block(
     overlay = Overlay(state)
     begin(rules, overlay, context)
     chosen: list[Transaction] = []
-    left_out: list[tuple[Transaction, Invalid]] = []
     used = 0
     for transaction in candidates:
         if len(chosen) == MAX_BLOCK_TRANSACTIONS - 1 or most_bytes - used < MIN_TRANSACTION:
@@ -235,11 +233,10 @@ def draft_block(
             continue
         try:
             apply_transaction(rules, overlay, context, transaction, len(chosen) + 1)
-        except Invalid as error:
-            left_out.append((transaction, error))
+        except Invalid:
             continue
         chosen.append(transaction)
         used += len(transaction.raw)
     outputs = _settle_coinbase(rules, overlay, context, sum(transaction.fee for transaction in chosen))
     coinbase = coinbase_transaction(context.height, outputs)
-    return Draft((coinbase, *chosen), overlay, tuple(left_out))
+    return Draft((coinbase, *chosen), overlay)

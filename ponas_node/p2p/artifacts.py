@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from chain.artifact import CHUNK, chunk_count, id_of_chunks
 from ponas_node.p2p import messages as m
@@ -173,9 +174,7 @@ class Fetcher:
         while indexes:
             index = indexes.pop(0)
             chunk = await session.request(
-                lambda number, index=index: m.GetChunk(number, download.id, index),  # type: ignore[misc]
-                m.Chunk,
-                self._settings.request_timeout,
+                partial(m.GetChunk, id=download.id, index=index), m.Chunk, self._settings.request_timeout
             )
             if not chunk.found:
                 raise _NotThere

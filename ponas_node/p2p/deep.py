@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from chain.chain import check_link
 from chain.checkpoints import Checkpoint
-from chain.errors import BadEncoding, Ignore, Reject
-from chain.types import MAX_BLOCK, Block, Header
+from chain.errors import Ignore, Reject
+from chain.types import Block, Header
 from ponas_node.p2p import messages as m
+from ponas_node.p2p.blocks import fetch_blocks
 from ponas_node.p2p.errors import GiveUp, Misbehaviour
 from ponas_node.p2p.host import Host
 from ponas_node.p2p.session import Session
@@ -130,19 +131,14 @@ class DeepForks:
         size = 0
         while len(blocks) < len(headers):
             locator = (blocks[-1].id if blocks else fork.id,)
-            reply = await session.request(
-                lambda number, locator=locator: m.GetBlocks(number, locator),  # type: ignore[misc]
-                m.Blocks,
-                self._settings.batch_timeout,
-            )
-            if not reply.blocks:
+            found = await fetch_blocks(session, locator, self._settings.batch_timeout)
+            if not found:
                 raise Misbehaviour("false_tip", "shows headers and has no blocks for them")
-            for raw, header in zip(reply.blocks, headers[len(blocks) :], strict=False):
-                block = _decode(raw)
+            for block, header in zip(found, headers[len(blocks) :], strict=False):
                 if block.id != header.id:
                     raise GiveUp("it has other blocks than its headers said: it has moved meanwhile")
                 blocks.append(block)
-                size += len(raw)
+                size += len(block.raw)
             if size > _MOST_BYTES:
                 raise GiveUp(f"the blocks after the fork have more than {_MOST_BYTES >> 20} MiB", long=True)
         return blocks
@@ -169,10 +165,3 @@ class DeepForks:
             header.check_signature(self._host.network)
         except Reject as error:
             raise Misbehaviour("invalid_block", f"{error.code}: {error}") from error
-
-
-def _decode(raw: bytes) -> Block:
-    try:
-        return Block.decode(raw, MAX_BLOCK)
-    except BadEncoding as error:
-        raise Misbehaviour("malformed", str(error)) from error

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from chain.errors import BadEncoding, Ignore, Reject, TooDeep, UnknownParent
-from chain.types import MAX_BLOCK, Block
+from chain.errors import Ignore, Reject, TooDeep, UnknownParent
+from chain.types import Block
 from ponas_node.p2p import messages as m
+from ponas_node.p2p.blocks import fetch_blocks
 from ponas_node.p2p.deep import DeepForks
 from ponas_node.p2p.errors import GiveUp, Misbehaviour, RequestFailed, TimedOut
 from ponas_node.p2p.gossip import FAR, Gossip
@@ -253,18 +254,13 @@ class Syncer:
         while not chain.has(session.tip) or last is None:
             locator = ([last.id] if last is not None else []) + chain.locator()
             asked = tuple(dict.fromkeys(locator))[: m.MAX_LOCATOR]
-            reply = await session.request(
-                lambda number, asked=asked: m.GetBlocks(number, asked),  # type: ignore[misc]
-                m.Blocks,
-                self._settings.batch_timeout,
-            )
-            if not reply.blocks:
+            blocks = await fetch_blocks(session, asked, self._settings.batch_timeout)
+            if not blocks:
                 if not chain.has(session.tip) and session.height > chain.tip.height:
                     if session.base > 1:
                         raise GiveUp(f"it has no blocks before height {session.base}, and our branch leaves earlier")
                     raise Misbehaviour("false_tip", "claims a longer chain and has no blocks for it")
                 return
-            blocks = _decode(reply)
             check_batch(asked, -1 if last is None else last.header.height, blocks)
             for block in blocks:
                 await self._take(session, block)
@@ -312,13 +308,6 @@ class Syncer:
                     raise GiveUp(text) from error
             self._pause()
             await asyncio.sleep(wait)
-
-
-def _decode(reply: m.Blocks) -> list[Block]:
-    try:
-        return [Block.decode(raw, MAX_BLOCK) for raw in reply.blocks]
-    except BadEncoding as error:
-        raise Misbehaviour("malformed", str(error)) from error
 
 
 def _clock() -> float:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chain.chain import Outcome, Status
@@ -61,7 +62,8 @@ class Branches:
 
     def check_open(self, fork: Header) -> None:
         """Raise TooDeep where the best chain must not be left after `fork`, however dense another branch is."""
-        self._reported(lambda: check_open(self._chain, fork))
+        with self._reporting():
+            check_open(self._chain, fork)
 
     async def adopt(self, blocks: Sequence[Block], peer: bytes) -> None:
         """Follow a branch that is denser than ours after a deep fork; raises Invalid, and nothing has changed then."""
@@ -92,7 +94,8 @@ class Branches:
 
     def pin(self, fork: Header, header: Header) -> None:
         """Go back to `fork`, and on with nothing but `header`: a checkpoint has proven it. Raises TooDeep."""
-        self._reported(lambda: self._chain.rewind(fork))
+        with self._reporting():
+            self._chain.rewind(fork)
         self._chain.checkpoints.add(Checkpoint(header.height, header.id))
         self.adopted += 1
         log.warning("%s: went back to height %d, where the branch of the checkpoint begins", self._label, fork.height)
@@ -103,9 +106,11 @@ class Branches:
         self.refused += 1
         log.error("%s: %s", self._label, what)
 
-    def _reported(self, work: Callable[[], None]) -> None:
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Around what refuses a branch by TooDeep."""
         try:
-            work()
+            yield
         except TooDeep as error:
             self.report(str(error))
             raise

@@ -7,7 +7,8 @@ they only choose whose blocks are looked at; the node executes those before it g
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from chain.chain import check_link
 from chain.checkpoints import Checkpoint
@@ -45,10 +46,13 @@ class DeepForks:
         if trusted is not None and fork.height < trusted.height <= session.height:
             await self._leads_to(session, fork, header, trusted)
             log.info("the branch of %s leads to the checkpoint at height %d", session.address, trusted.height)
-            return self._judged(lambda: self._host.branches.pin(fork, header))
+            with _judging():
+                self._host.branches.pin(fork, header)
+            return True
         if not chain.is_deep(fork):
             return False
-        self._judged(lambda: self._host.branches.check_open(fork))
+        with _judging():
+            self._host.branches.check_open(fork)
         headers = await self._window(session, fork, header)
         ours = self._host.branches.density(fork)
         log.info(
@@ -58,19 +62,8 @@ class DeepForks:
         if len(headers) <= ours:
             return False
         blocks = await self._blocks(session, fork, headers)
-        try:
+        with _judging():
             await self._host.branches.adopt(blocks, session.key)
-        except Reject as error:
-            raise Misbehaviour("invalid_block", f"{error.code}: {error}") from error
-        except Ignore as error:
-            raise GiveUp(str(error), long=True) from error
-        return True
-
-    def _judged(self, work: Callable[[], object]) -> bool:
-        try:
-            work()
-        except Ignore as error:
-            raise GiveUp(str(error), long=True) from error
         return True
 
     async def _fork(self, session: Session) -> tuple[Header, Header] | None:
@@ -120,7 +113,8 @@ class DeepForks:
                 self._check(found[-1] if found else fork, header)
                 if header.slot > end:
                     return found
-                self._signed(header)
+                with _judging():
+                    header.check_signature(self._host.network)
                 found.append(header)
             more = await self._headers(session, (found[-1].id,), m.MAX_HEADERS)
         return found
@@ -154,14 +148,17 @@ class DeepForks:
     def _check(self, parent: Header, header: Header) -> None:
         if header.parent != parent.id:
             raise Misbehaviour("bad_batch", "the headers do not follow one another")
-        try:
+        with _judging():
             check_link(parent, header)
             self._host.chain.checkpoints.check(header)
-        except Reject as error:
-            raise Misbehaviour("invalid_block", f"{error.code}: {error}") from error
 
-    def _signed(self, header: Header) -> None:
-        try:
-            header.check_signature(self._host.network)
-        except Reject as error:
-            raise Misbehaviour("invalid_block", f"{error.code}: {error}") from error
+
+@contextmanager
+def _judging() -> Iterator[None]:
+    """Around what judges a peer's branch: one that breaks a rule is its fault, one that we may not follow is not."""
+    try:
+        yield
+    except Reject as error:
+        raise Misbehaviour("invalid_block", f"{error.code}: {error}") from error
+    except Ignore as error:
+        raise GiveUp(str(error), long=True) from error

@@ -88,11 +88,6 @@ class Trial:
         self._done += 1
         return True
 
-    def run(self) -> None:
-        """Execute what has not been executed yet."""
-        while self.step():
-            pass
-
     def adopt(self, window: int) -> Outcome:
         """Follow the branch, all of it executed, in place of the best chain, shorter though it may be.
 

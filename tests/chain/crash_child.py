@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 from chain import failures, layout, migration, store
 from chain.chain import Chain
@@ -29,7 +31,6 @@ class Boundaries:
     def __init__(self, pipe: Connection, last: int | None) -> None:
         self._pipe = pipe
         self._left = last
-        self._depth = 0
 
     @contextmanager
     def around(self) -> Iterator[None]:
@@ -55,12 +56,12 @@ def watch_writes(boundaries: Boundaries) -> None:
         with boundaries.around(), writing(guard):
             yield
 
-    def check_meta(*arguments: object) -> None:
+    def check_meta(database: Any, path: Path, network: bytes) -> None:
         with boundaries.around():
-            migration.check_meta(*arguments)  # type: ignore[arg-type]
+            migration.check_meta(database, path, network)
 
-    failures.Guard.writing = watched  # type: ignore[method-assign]
-    store.check_meta = check_meta  # type: ignore[attr-defined]
+    failures.Guard.writing = watched
+    store.check_meta = check_meta
 
 
 def work(path: str, pipe: Connection, last: int | None, rounds: int | None) -> None:

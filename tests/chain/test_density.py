@@ -27,13 +27,19 @@ def joiner(chain, builder):
     return chain, trunk, sparse
 
 
+def run(trial):
+    """Execute what has not been executed yet."""
+    while trial.step():
+        pass
+
+
 def test_the_denser_branch_is_followed_though_it_is_shorter(tmp_path, joiner, builder, monkeypatch):
     monkeypatch.setattr(chain_module, "_UNDONE_AT_ONCE", 7)
     chain, trunk, sparse = joiner
     dense = branch(builder, trunk[1].header, range(3, 9), transfer(USERS[2], 0, USERS[3].address, 9))
     assert blocks_in_window(chain, trunk[1].header, WINDOW) == 4
     trial = Trial(chain, dense)
-    trial.run()
+    run(trial)
     assert chain.tip == sparse[-1].header and not trial.stale
     outcome = trial.adopt(WINDOW)
     assert outcome.status is Status.REORG and outcome.connected == tuple(dense)
@@ -57,7 +63,7 @@ def test_of_equal_density_the_one_it_has_stays(joiner, builder):
     chain, trunk, sparse = joiner
     equal = branch(builder, trunk[1].header, (8, 9, 10, 11, *range(23, 90)))
     trial = Trial(chain, equal)
-    trial.run()
+    run(trial)
     with pytest.raises(TooDeep, match="4 blocks in the 20 slots after the fork, ours 4"):
         trial.adopt(WINDOW)
     assert chain.tip == sparse[-1].header
@@ -69,12 +75,12 @@ def test_a_fake_branch_is_found_out_before_ours_is_given_up(joiner, builder):
     honest = branch(builder, trunk[1].header, (3, 4, 5))
     stranger = Block(honest[2].header.signed(USERS[0], NETWORK), honest[2].transactions)
     with pytest.raises(BadSignature):
-        Trial(chain, [*honest[:2], stranger]).run()
+        run(Trial(chain, [*honest[:2], stranger]))
     last = builder.mint(honest[1].header, 5, [], seat=bytes(32))  # a seat that the slot does not belong to
     fake = [*honest[:2], last, *branch(builder, last.header, range(6, 20))]
     trial = Trial(chain, fake)
     with pytest.raises(BadBlock) as caught:
-        trial.run()
+        run(trial)
     assert caught.value.code == "not_leader"
     assert snapshot(chain) == before and chain.tip == sparse[-1].header
     with pytest.raises(BadBlock) as caught:
@@ -95,10 +101,10 @@ def test_a_branch_that_lacks_facts_goes_on_where_it_stopped(joiner, rules, build
     trial = Trial(chain, dense)
     for _ in range(2):
         with pytest.raises(Missing) as caught:
-            trial.run()
+            run(trial)
         assert caught.value.facts == (body.encode(),)
     rules.known.add(body.encode())
-    trial.run()
+    run(trial)
     assert trial.adopt(WINDOW).connected == tuple(dense) and chain.verify() == []
 
 
@@ -109,7 +115,7 @@ def test_what_was_final_when_the_node_left_stays(joiner, builder):
     with pytest.raises(TooDeep, match="--checkpoint"):
         Trial(chain, dense)
     chain.horizon = trunk[1].header.slot + ROLLBACK
-    Trial(chain, dense).run()
+    run(Trial(chain, dense))
     chain.horizon = None
     with pytest.raises(TooDeep, match="has followed all along"):
         check_open(chain, trunk[1].header)

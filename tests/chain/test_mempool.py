@@ -220,7 +220,7 @@ def test_what_follows_a_replacement_is_judged_again(node):
     node.add(replacement)
     assert list(node.pool.best_first()) == [replacement, second] and len(node.pool) == 2
     node.add(pay(ALICE, 2))
-    node.take(mint(node.chain, 1, *list(node.pool.best_first())))
+    node.take(mint(node.chain, 1, *node.pool.best_first()))
     assert len(node.pool) == 0
 
 

@@ -9,6 +9,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from chain import accounts
 from chain.keys import PrivateKey
@@ -58,10 +59,10 @@ class Cluster:
         self.ahead = 0.0  # seconds by which the clocks of all nodes are ahead of this machine's
         self._members: list[tuple[asyncio.Task[None], LocalExecutor]] = []
 
-    async def start(self, name: str, owner: PrivateKey | None = None, **options: object) -> Node:
+    async def start(self, name: str, owner: PrivateKey | None = None, **options: Any) -> Node:
         """Start a node that knows all others."""
         peers = tuple(f"127.0.0.1:{node.p2p.port}" for other, node in self.nodes.items() if other != name)
-        config = NodeConfig(data=self.root / name, peers=peers, label=name, **options)  # type: ignore[arg-type]
+        config = NodeConfig(data=self.root / name, peers=peers, label=name, **options)
         node = build_node(config, self.genesis, owner, lambda: time.time() + self.ahead)
         self.nodes[name] = node
         await node.start()

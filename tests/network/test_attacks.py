@@ -10,6 +10,7 @@ import pytest
 
 from chain import accounts
 from chain.artifact import artifact_id
+from chain.encoding import Record
 from chain.errors import BadBlock, Invalid, Refuted
 from chain.merkle import merkle_path, merkle_root
 from chain.types import Block, Kind, Transaction, sign_transaction, transactions_root
@@ -53,9 +54,9 @@ class Lone:
             await self.node.submit_transaction(transaction)
         await self.node.submit_block(self.draft(*transactions))
 
-    def sign(self, kind: Kind, body: object, fee: int = 10_000_000) -> Transaction:
+    def sign(self, kind: Kind, body: Record, fee: int = 10_000_000) -> Transaction:
         nonce = self.node.next_nonce(OWNER.address)
-        return sign_transaction(OWNER, self.node.network, kind, nonce, fee, body)  # type: ignore[arg-type]
+        return sign_transaction(OWNER, self.node.network, kind, nonce, fee, body)
 
 
 def exact_dataset() -> bytes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,15 @@ from consensus.genesis import Genesis
 from ponas_node.config import NodeConfig
 from ponas_node.node import Node
 from tests.network.cluster import key, small_genesis
+from tests.p2p import fakes
 
 NOW = 200
 TRUNK = (1, 2, 3, 4, 5)
 HONEST = (*range(6, 25), *range(30, NOW, 5))  # dense after the fork
 PRIVATE = (*range(7, 30, 4), *range(30, NOW, 2))  # sparse there, and longer in the end
+
+
+until = partial(fakes.until, seconds=60.0)
 
 
 def rollback_of_20() -> Genesis:
@@ -46,13 +49,6 @@ async def make_branch(root: Path, genesis: Genesis, slots: tuple[int, ...]) -> l
         await node.oracle.stop()
         node.store.close()
     return blocks
-
-
-async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s"
-        await asyncio.sleep(0.05)
 
 
 class Nodes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.chain.rules import TestRules
 from tests.chain.test_chain import branch
 from tests.network.cluster import small_genesis
 from tests.network.test_attacks import Lone
+from tests.p2p.fakes import until
 
 PEERS = [bytes([n]) * 32 for n in range(20)]
 
@@ -86,9 +86,7 @@ async def test_a_clock_that_is_off_is_said_and_left_alone(tmp_path: Path, caplog
             nodes[name] = Node(config, genesis, clock=clock(name))
             await nodes[name].start()
         caplog.set_level(logging.INFO)
-        async with asyncio.timeout(20):
-            while "slow: this machine's clock is" not in caplog.text:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await until(lambda: "slow: this machine's clock is" in caplog.text, 20)
         status = nodes["slow"].clock_status()
         assert status.peers == 2 and status.offset_seconds == pytest.approx(2 * slot, abs=0.2)
         assert "behind the median of 2 peers" in caplog.text
@@ -97,9 +95,7 @@ async def test_a_clock_that_is_off_is_said_and_left_alone(tmp_path: Path, caplog
         clocks["slow"] = 0.0
         for session in nodes["slow"].p2p._roster:
             session.clock_ahead = 0.0  # as the next ping finds
-        async with asyncio.timeout(20):
-            while "slow: the clock agrees with the peers' again" not in caplog.text:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await until(lambda: "slow: the clock agrees with the peers' again" in caplog.text, 20)
     finally:
         for node in nodes.values():
             await node.stop()

@@ -26,10 +26,10 @@ async def test_a_slot_is_minted_once_across_a_crash(tmp_path: Path) -> None:
     async def crash(block: object) -> None:
         raise ConnectionAbortedError("killed before the block was stored")
 
-    store_block, node.submit_block = node.submit_block, crash  # type: ignore[method-assign]
+    store_block, node.submit_block = node.submit_block, crash
     with pytest.raises(ConnectionAbortedError):
         await minter._mint(5)
-    node.submit_block = store_block  # type: ignore[method-assign]
+    node.submit_block = store_block
     node.store.close()
 
     node = open_node()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from consensus.parameters import ConsensusParameters
 
-CHOOSING_SLOTS = 2  # from the parent of the last block before the close to the block that makes it the boundary
+_CHOOSING_SLOTS = 2  # from the parent of the last block before the close to the block that makes it the boundary
 _FIRST = 4_000  # iterations of the first try
 _LONG_ENOUGH = 1.0  # seconds that a try must last to count
 _TRIES = 3  # that count; the fastest is the machine's speed, the others were disturbed
@@ -83,6 +83,6 @@ def calibrate(parameters: ConsensusParameters, speed: float) -> Calibration:
         parameters.vdf_iterations,
         speed,
         parameters.vdf_iterations / speed,
-        CHOOSING_SLOTS * slot,
+        _CHOOSING_SLOTS * slot,
         (last - first) * slot,
     )

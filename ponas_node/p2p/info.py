@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """A connected peer. Times are Unix seconds, `latency` and `clock_ahead`, by which its
-    clock is ahead of ours, seconds or None before the first pong, ids hex.
+    """A connected peer. Times are Unix seconds, ids hex.
+
+    `latency`, and `clock_ahead` by which its clock is ahead of ours, are seconds, None before the first pong.
     """
 
     key: str
@@ -47,4 +48,4 @@ class SyncStatus:
     best_height: int
     blocks_per_second: float
     eta_seconds: float | None
-    joining: bool = False
+    joining: bool

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from chain.cache import Cache
 from chain.errors import Ignore
 from consensus.facts import BeaconFact, ChallengeFact, DatasetFact, Fact, ScoreFact, artifacts_of, fact_key
 from ponas_node.artifacts import ArtifactStore
@@ -18,6 +19,7 @@ from ponas_node.worker import Worker, WorkerDied, WorkerError
 
 log = logging.getLogger(__name__)
 FOR_BLOCK, FOR_MEMPOOL, FOR_OWN_SEARCH = 0, 1, 2
+_KNOWN = 1 << 16  # answers kept in memory
 _TIMEOUT = 60.0
 _WARM_UP_TIMEOUT = 300.0
 
@@ -52,7 +54,7 @@ class Oracle:
         self._fetch = fetch
         self._device = device
         self._worker = Worker("validator")
-        self._known: dict[bytes, int] = {}
+        self._known: Cache[bytes, int] = Cache(_KNOWN)
         self._pending: dict[bytes, asyncio.Task[int]] = {}
         self._queue = _PriorityLock()
         self.evaluated = 0  # score facts established here
@@ -67,7 +69,7 @@ class Oracle:
             if stored is None:
                 return None
             known = int.from_bytes(stored, "big", signed=True)
-            self._remember(key, known)
+            self._known.put(key, known)
         return known
 
     async def establish(self, fact: Fact, priority: int, hint: bytes | None = None) -> int:
@@ -109,7 +111,7 @@ class Oracle:
         async with self._queue.at(priority):
             answer = await self._run(fact)
         self._store.put(key, answer.to_bytes(8, "big", signed=True))
-        self._remember(key, answer)
+        self._known.put(key, answer)
         return answer
 
     async def _run(self, fact: Fact) -> int:
@@ -131,11 +133,6 @@ class Oracle:
             log.warning("could not establish a fact: %s", error)
             raise Unavailable(f"the check could not be run: {error}") from error
         return int(answer)
-
-    def _remember(self, key: bytes, answer: int) -> None:
-        if len(self._known) >= 65536:
-            self._known.pop(next(iter(self._known)))
-        self._known[key] = answer
 
 
 class _PriorityLock:

@@ -64,8 +64,8 @@ class Planner:
         ahead = [
             claim
             for claim in claims
-            if (claim.helps(height) and not _rests(self._resting, claim, now))
-            or (joining and not claim.known and not _rests(self._compared, claim, now))
+            if (claim.helps(height) and not _rests(self._resting, claim.key, now))
+            or (joining and not claim.known and not _rests(self._compared, claim.key, now))
         ]
         if not ahead:
             self._ahead_since, self._urgent = None, False
@@ -95,12 +95,12 @@ class Planner:
         self._failures.pop(key, None)
 
 
-def _rests(resting: dict[bytes, float], claim: Claim, now: float) -> bool:
-    until = resting.get(claim.key)
+def _rests(resting: dict[bytes, float], key: bytes, now: float) -> bool:
+    until = resting.get(key)
     if until is None:
         return False
     if until <= now:
-        del resting[claim.key]
+        del resting[key]
         return False
     return True
 

@@ -21,7 +21,7 @@ from chain.state import Overlay
 from chain.store import Store
 from chain.types import Block, Kind, Transaction, sign_transaction
 from consensus import records, vdf
-from consensus.facts import BeaconFact, ChallengeFact, Fact, ScoreFact, fact_key
+from consensus.facts import BeaconFact, ChallengeFact, Fact, ScoreFact, fact_key, facts_of
 from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.parameters import ConsensusParameters
 from consensus.rules import ConsensusRules
@@ -75,8 +75,8 @@ class Peer:
             try:
                 self.chain.add_block(block)
             except Missing as error:
-                for fact in error.facts:
-                    self.establish(fact)  # type: ignore[arg-type]
+                for fact in facts_of(error):
+                    self.establish(fact)
             else:
                 return
 
@@ -88,9 +88,7 @@ class Site:
         self.artifacts = folder / "artifacts"
         self.artifacts.mkdir()
         allocations = tuple(Allocation(key.address, 10**12) for key in (MINER, AUDITOR))
-        self.genesis = Genesis(
-            "bench", LEDGER, CONSENSUS, allocations, (MINER.public,), (BuiltInTask(spec, 0),)
-        )  # fmt: skip
+        self.genesis = Genesis("bench", LEDGER, CONSENSUS, allocations, (MINER.public,), (BuiltInTask(spec, 0),))
         self.peers = [Peer(folder / f"peer-{n}", self.genesis, self.artifacts) for n in range(peers)]
         self.slot = 0
 
@@ -133,7 +131,7 @@ class Site:
         begin(self.first.rules, overlay, context)
         for index, transaction in enumerate(transactions, start=1):
             for fact in self.first.rules.apply(Overlay(overlay), context, transaction, index):
-                self.first.establish(fact)  # type: ignore[arg-type]
+                self.first.establish(fact)
 
     def sign(self, key: PrivateKey, kind: Kind, body: Record, after: int = 0, fee: int = _FEE) -> Transaction:
         """A transaction; `after` counts those of the same key before it in the block."""

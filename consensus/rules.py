@@ -128,7 +128,7 @@ class ConsensusRules:
         own = Part(context.seat, tuple(pay(holder[1], minted + fees)))
         return CoinbasePlan((own, *settlement) if own.outputs else settlement, minted, released)
 
-    def apply(self, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> tuple[object, ...]:
+    def apply(self, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> tuple[Fact, ...]:
         """Apply a transaction that is no transfer; returns the facts that are missing to judge it."""
         if transaction.kind == Kind.PUBLISH:
             return self._publish(state, context, transaction)

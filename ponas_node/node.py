@@ -23,7 +23,7 @@ from chain.store import Store
 from chain.types import Block, Header, Transaction
 from consensus import records
 from consensus.datasets import HEADER
-from consensus.facts import DatasetFact
+from consensus.facts import DatasetFact, facts_of
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.api import create_app
@@ -315,7 +315,7 @@ class Node:
 
     async def establish(self, missing: Missing, priority: int, peer: bytes | None) -> None:
         """Learn the facts that something needs; raises Unavailable. `peer` should have the artifacts."""
-        work = [self.oracle.establish(fact, priority, peer) for fact in missing.facts]  # type: ignore[arg-type]
+        work = [self.oracle.establish(fact, priority, peer) for fact in facts_of(missing)]
         for done in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(done, BaseException):
                 raise done

@@ -15,6 +15,7 @@ from chain.chain import Chain, Outcome, Status
 from chain.errors import Ignore, Missing
 from chain.rules import BlockContext
 from chain.types import Block, Transaction
+from consensus.facts import facts_of
 from ponas_node.p2p.scoring import POINTS, Standing
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Node:
                 outcome = self.chain.add_block(block)
                 break
             except Missing as error:
-                self.world.oracle.establish(error.facts)
+                self.world.oracle.establish(facts_of(error))
         self._after(outcome, block)
 
     def _after(self, outcome: Outcome, block: Block) -> None:

@@ -59,10 +59,10 @@ class Oracle:
         """The answer to the fact of `key`, or None where nobody established it."""
         return self._answers.get(key)
 
-    def establish(self, facts: Iterable[object]) -> None:
+    def establish(self, facts: Iterable[Fact]) -> None:
         """Find the answers to facts."""
         for fact in facts:
-            self._answers[fact_key(fact)] = self._answer(fact)  # type: ignore[arg-type]
+            self._answers[fact_key(fact)] = self._answer(fact)
 
     def train(self, genotype: bytes, seed: bytes) -> tuple[bytes, ...]:
         """Leaves of a training. As with the real one, the miner's identity is no input."""

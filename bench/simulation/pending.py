@@ -17,6 +17,7 @@ from chain.errors import Invalid, Missing
 from chain.mempool import Mempool
 from chain.rules import BlockContext
 from chain.types import Block, Transaction
+from consensus.facts import facts_of
 from consensus.rules import ConsensusRules
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Pending:
                     try:
                         pool.add(transaction, self._node.chain.state, context)
                     except Missing as error:
-                        oracle.establish(error.facts)
+                        oracle.establish(facts_of(error))
                         pool.add(transaction, self._node.chain.state, context)
         return pool
 

@@ -11,6 +11,7 @@ from chain.errors import BadEncoding, Invalid, Missing
 from chain.importing import Importer
 from chain.store import Store
 from chain.types import Block
+from consensus.facts import facts_of
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from ponas_node.artifacts import ArtifactStore
@@ -78,9 +79,9 @@ class Feeder:
         if not self._prepared:
             provide_built_in(self._genesis, self._artifacts)
             self._prepared = True
-        for fact in missing.facts:
+        for fact in facts_of(missing):
             try:
-                runner.run(self._oracle.establish(fact, FOR_BLOCK))  # type: ignore[arg-type]
+                runner.run(self._oracle.establish(fact, FOR_BLOCK))
             except Unavailable as error:
                 raise Stopped(
                     f"The block at height {height + 1} could not be checked: {error}. Copy the missing file "

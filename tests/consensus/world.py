@@ -31,6 +31,7 @@ from consensus.facts import (
     DatasetFact,
     ScoreFact,
     fact_key,
+    facts_of,
 )
 from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.parameters import ConsensusParameters
@@ -175,7 +176,7 @@ class World:
             try:
                 return self.chain.add_block(block)
             except Missing as error:
-                for fact in error.facts:
+                for fact in facts_of(error):
                     self.facts.establish(fact)
 
     def mint(self, *transactions: Transaction, slot: int | None = None) -> Block:

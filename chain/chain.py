@@ -125,7 +125,7 @@ class Chain:
         check_link(parent, header)
         branch, fork = self._branch(block)
         self._check_depth(fork)
-        check_stateless(self.rules, block, self.verified)
+        self._check_stateless(block)
         if header.height <= self.tip.height:
             self._side.add(block)
             return Outcome(Status.SIDE)
@@ -192,6 +192,10 @@ class Chain:
             self._side.mark_bad(block.id)
             self._side.mark_bad_child(last.id)
             raise
+
+    def _check_stateless(self, block: Block) -> None:
+        """Check what takes no state: form and signatures; raises Invalid."""
+        check_stateless(self.rules, block, self.verified)
 
     def _check_depth(self, fork: Header) -> None:
         """Raise TooDeep where length does not decide about a branch that leaves after `fork`."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from chain import layout
+from chain.errors import Invalid
 from chain.rules import StateIndex
 from chain.store import Changes, TipChange
 from chain.types import Block, Header
-
-_NOTHING = object()
 
 
 class Version:
@@ -37,9 +36,8 @@ class Version:
         """Value at `key`, or None."""
         version: Version | None = self
         while version is not None:
-            value = version._changes.get(key, _NOTHING)
-            if value is not _NOTHING:
-                return value  # type: ignore[return-value]
+            if key in version._changes:
+                return version._changes[key]
             version = version._below
         return None
 
@@ -57,11 +55,16 @@ def _merged(layers: list[Changes]) -> dict[bytes, bytes | None]:
 
 
 class Library:
-    """Every block that was executed, with the state and the tree after it; and the blocks that were refused."""
+    """Every block that was executed, with the state and the tree after it; and what was found of those that were not.
+
+    `checked`, by bytes of a block: how form or signatures are wrong, None where they are right. `refused`, by id: why
+    the execution failed.
+    """
 
     def __init__(self) -> None:
         self.blocks: dict[bytes, Block] = {}
         self.states: dict[bytes, tuple[Version, Version]] = {}
+        self.checked: dict[bytes, tuple[type[Invalid], str, str] | None] = {}
         self.refused: dict[bytes, tuple[str, str]] = {}
 
     def add(self, block: Block, state: Changes, nodes: Changes) -> tuple[Version, Version]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.simulation.byzantine import KINDS, Coalition
 from bench.simulation.events import Events
-from bench.simulation.execution import Execution, OwnExecution, SharedExecution, checked_once
+from bench.simulation.execution import Execution, OwnExecution, SharedExecution
 from bench.simulation.miner import Miner
 from bench.simulation.network import Network
 from bench.simulation.node import Node
@@ -29,7 +29,6 @@ class World:
         self.oracle = Oracle()
         self.rules = ConsensusRules(make_genesis(setting, self.keys), self.oracle)
         self.execution: Execution = SharedExecution(self.rules) if folder is None else OwnExecution(self.rules, folder)
-        self._shared = folder is None
         self.events = Events()
         self.network = Network(self.events, setting.seed, setting.nodes, setting.loss)
         self.transactions = Transactions()
@@ -76,11 +75,7 @@ class World:
 
     def go_on(self, until: float) -> None:
         """Let time pass up to `until`."""
-        if self._shared:
-            with checked_once():
-                self.events.run(until)
-        else:
-            self.events.run(until)
+        self.events.run(until)
 
     def close(self) -> None:
         """Close the databases."""

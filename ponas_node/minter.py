@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LAST_SLOT = b"last-minted-slot"
-_WAIT = 0.15  # part of a slot to wait for the block of the one before
+WAIT = 0.15  # part of a slot to wait for the block of the one before
 _CHOOSING = 0.15  # part of a slot to spend on choosing transactions
 
 
@@ -38,7 +38,7 @@ class Minter:
             slot = max(1, self._node.slot() + 1)
             await asyncio.sleep(max(0.0, parameters.time_of(slot) - self._node.now()))
             if self._node.chain.tip.slot != slot - 1:
-                await asyncio.sleep(parameters.slot_milliseconds / 1000 * _WAIT)
+                await asyncio.sleep(parameters.slot_milliseconds / 1000 * WAIT)
             try:
                 await self._mint(slot)
             except Invalid as error:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.simulation.network import Session
+from bench.simulation.setting import NETWORK
 from chain.errors import Invalid, Reject, TooDeep, UnknownParent
 from chain.types import Block
 from ponas_node.p2p import messages as m
 from ponas_node.p2p.errors import Misbehaviour
 from ponas_node.p2p.gossip import FAR
-from ponas_node.p2p.settings import NetworkSettings
-from ponas_node.p2p.sync import Claim, Planner, check_batch
+from ponas_node.p2p.sync import LONG, Claim, Planner, check_batch
 
 if TYPE_CHECKING:
     from bench.simulation.node import Node
 
-_SETTINGS = NetworkSettings()
-_LONG = 6  # as in p2p.sync
 _AGAIN = 0.05  # seconds beyond a grace or a rest, so that it is over
 
 
@@ -26,7 +24,7 @@ class CatchUp:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._planner = Planner(_SETTINGS.sync_grace)
+        self._planner = Planner(NETWORK.sync_grace)
         self._session: Session | None = None
         self._asked: tuple[bytes, ...] = ()
         self._last: Block | None = None
@@ -46,7 +44,7 @@ class CatchUp:
         """A peer is gone."""
         self._planner.forget(session.key)
         if session is self._session:
-            self._stop(_SETTINGS.sync_retry)
+            self._stop(NETWORK.sync_retry)
 
     def plan(self) -> None:
         """Choose whom to catch up from, if anybody."""
@@ -64,7 +62,7 @@ class CatchUp:
             return
         if claims and not self._timer:
             self._timer = True
-            node.events.after(_SETTINGS.sync_grace + _AGAIN, self._look_again)
+            node.events.after(NETWORK.sync_grace + _AGAIN, self._look_again)
 
     def _look_again(self) -> None:
         self._timer = False
@@ -79,12 +77,12 @@ class CatchUp:
         self._asked = tuple(dict.fromkeys(locator))[: m.MAX_LOCATOR]
         self._request += 1
         node.network.send(session, 34 * len(self._asked), _on_get_blocks, self._request, self._asked)
-        node.events.after(_SETTINGS.batch_timeout, self._time_out, self._request)
+        node.events.after(NETWORK.batch_timeout, self._time_out, self._request)
 
     def _time_out(self, request: int) -> None:
         if request == self._request and self._session is not None and self._node.catch_up is self:
             self._node.blame(self._session, "stalled")
-            self._stop(_SETTINGS.sync_retry)
+            self._stop(NETWORK.sync_retry)
 
     def serve(self, session: Session, request: int, locator: tuple[bytes, ...]) -> None:
         """A peer wants the blocks after a locator."""
@@ -102,7 +100,7 @@ class CatchUp:
         if not blocks:
             if not chain.has(session.tip) and session.height > chain.tip.height:
                 node.blame(session, "false_tip")
-                self._stop(_SETTINGS.sync_retry)
+                self._stop(NETWORK.sync_retry)
             else:
                 self._level()
             return
@@ -110,7 +108,7 @@ class CatchUp:
             check_batch(self._asked, -1 if self._last is None else self._last.header.height, blocks)
         except Misbehaviour as error:
             node.blame(session, error.code)
-            self._stop(_SETTINGS.sync_retry)
+            self._stop(NETWORK.sync_retry)
             return
         self._each(session, self._request, blocks, 0, 0)
 
@@ -126,18 +124,18 @@ class CatchUp:
                 self.syncing = session.height > node.chain.tip.height >= self._begin + FAR
             except Reject:
                 node.blame(session, "invalid_block")
-                self._stop(_SETTINGS.sync_retry)
+                self._stop(NETWORK.sync_retry)
                 return
             except (TooDeep, UnknownParent) as error:
-                self._stop(_SETTINGS.sync_retry * (_LONG if isinstance(error, TooDeep) else 1))
+                self._stop(NETWORK.sync_retry * (LONG if isinstance(error, TooDeep) else 1))
                 return
             except Invalid:
                 tries = tries if place == first else 0
-                if tries == len(_SETTINGS.sync_patience):
-                    self._stop(_SETTINGS.sync_retry)
+                if tries == len(NETWORK.sync_patience):
+                    self._stop(NETWORK.sync_retry)
                 else:
                     self._pause()
-                    wait = _SETTINGS.sync_patience[tries]
+                    wait = NETWORK.sync_patience[tries]
                     node.events.after(wait, self._each, session, request, blocks, place, tries + 1)
                 return
         self._last = blocks[-1]

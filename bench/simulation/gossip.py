@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.simulation.network import Session
+from bench.simulation.setting import NETWORK
 from chain.errors import Invalid, Reject, UnknownParent
 from chain.types import Block
-from ponas_node.p2p.gossip import FAR, MAX_BLOCKS_ASKED
-from ponas_node.p2p.inventory import Ask, Bounds, Inventory
+from ponas_node.p2p.gossip import FAR, REST_BAD, REST_BLOCK, block_bounds
+from ponas_node.p2p.inventory import Ask, Inventory
 
 if TYPE_CHECKING:
     from bench.simulation.node import Node
 
-_TIMEOUT = 5.0  # as item_timeout in NetworkSettings
-_REST, _REST_BAD = 5.0, 600.0  # as in p2p.gossip
 _ANNOUNCE = 36  # bytes
 _TIP = 44
 _CHECK_BLOCK, _CHECK_TRANSACTION = 0.004, 0.0005  # seconds, about what docs/benchmarks.md shows
@@ -25,8 +24,7 @@ class Gossip:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        bounds = Bounds(known=1024, backlog=256, in_flight=MAX_BLOCKS_ASKED, done=1024, timeout=_TIMEOUT)
-        self._inventory = Inventory(node.has_block, bounds)
+        self._inventory = Inventory(node.chain.has, block_bounds(NETWORK.item_timeout))
         self._timer = False
 
     def join(self, session: Session) -> None:
@@ -86,10 +84,10 @@ class Gossip:
             node.catch_up.behind(session, block)
         except Reject as error:
             if error.code != "bad_transactions_root":
-                self._inventory.settle(block.id, now + _REST_BAD)
+                self._inventory.settle(block.id, now + REST_BAD)
             node.blame(session, "invalid_block")
         except Invalid:
-            self._inventory.settle(block.id, now + _REST)
+            self._inventory.settle(block.id, now + REST_BLOCK)
         finally:
             self._ask(self._inventory.judged(session.key, now))
 
@@ -101,7 +99,7 @@ class Gossip:
                 node.network.send(session, _ANNOUNCE * len(asks[key]), _on_request, tuple(asks[key]))
         if asks and not self._timer:
             self._timer = True
-            node.events.after(_TIMEOUT, self._expire)
+            node.events.after(NETWORK.item_timeout, self._expire)
 
     def _expire(self) -> None:
         self._timer = False

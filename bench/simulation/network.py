@@ -12,17 +12,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bench.simulation.events import Events
+from bench.simulation.setting import NETWORK
 
 if TYPE_CHECKING:
     from bench.simulation.node import Node
 
-MAX_PEERS = 32  # as in NetworkSettings
 _FAR = 0.110  # seconds for the side of the plane
 _ACCESS = 0.008  # median delay of an access line
 _BYTES_PER_SECOND = 2.5e6
 _RESEND = 0.3  # seconds after which a lost message is sent again, doubled each time
 _DIAL_TRIPS = 3  # one-way trips that a connection and its handshake take
-_BACKOFF = 60.0  # as in NetworkSettings
 _HEAD = 48  # bytes of frame, type and TCP that any message costs
 
 
@@ -97,13 +96,13 @@ class Network:
             return
         if self.try_once(caller, callee):
             return
-        pause = min(_BACKOFF, 0.5 + (now - since)) * (0.5 + self._random.random())
+        pause = min(NETWORK.backoff_most, NETWORK.backoff_first + (now - since)) * (0.5 + self._random.random())
         self.events.after(pause, self.dial, caller, callee, since)
 
     def try_once(self, caller: Node, callee: Node) -> bool:
         """Connect where that is possible now; returns whether it is."""
         now = self.events.now
-        free = len(callee.sessions) < MAX_PEERS and len(caller.sessions) < MAX_PEERS
+        free = len(callee.sessions) < NETWORK.max_peers and len(caller.sessions) < NETWORK.max_peers
         banned = caller.standing.banned(callee.key, now) or callee.standing.banned(caller.key, now)
         if not callee.alive or not free or banned or not self.reachable(caller.index, callee.index):
             return False

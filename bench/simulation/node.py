@@ -11,20 +11,20 @@ from bench.simulation.gossip import Gossip
 from bench.simulation.network import Session
 from bench.simulation.pending import Pending
 from bench.simulation.prover import Prover
+from bench.simulation.setting import NETWORK
 from chain.chain import Chain, Outcome, Status
 from chain.errors import Ignore, Missing
 from chain.rules import BlockContext
 from chain.types import Block, Transaction
 from consensus.facts import facts_of
+from ponas_node.clock import EARLY
+from ponas_node.minter import WAIT
 from ponas_node.p2p.scoring import POINTS, Standing
 
 if TYPE_CHECKING:
     from bench.simulation.miner import Miner
     from bench.simulation.world import World
 
-_EARLY = 1  # slots that a block may be ahead of the node's clock, as in ponas_node.node
-_WAIT = 0.15  # part of a slot to wait for the block of the one before, as in ponas_node.minter
-_BAN = 600.0  # seconds, as in NetworkSettings
 _EXPLORE = 10.0  # seconds between calls to learned addresses, while there are too few peers
 
 
@@ -46,7 +46,7 @@ class Node:
         self.alive = False
         self.sessions: dict[bytes, Session] = {}
         self.configured: list[Node] = []  # called for ever
-        self.standing = Standing(_BAN)
+        self.standing = Standing(NETWORK.ban_seconds)
         self.behaviour = Behaviour(self)
         self.miner: Miner | None = None
         self.prover: Prover | None = None
@@ -61,7 +61,7 @@ class Node:
         """Open the store, call the configured peers, and do what is due from the next slot on."""
         self.alive, self._life = True, self._life + 1
         self.chain = self.world.execution.open(self.index)
-        self.standing = Standing(_BAN)
+        self.standing = Standing(NETWORK.ban_seconds)
         self.gossip, self.catch_up = Gossip(self), CatchUp(self)
         self.pending = Pending(self, self.world.transactions)
         for peer in self.configured:
@@ -134,7 +134,7 @@ class Node:
         if self.chain.tip.slot == slot - 1:
             self._mint(slot, life)
         else:
-            self.events.after(_WAIT * self.world.setting.slot_seconds, self._mint, slot, life)
+            self.events.after(WAIT * self.world.setting.slot_seconds, self._mint, slot, life)
 
     def _compete(self, life: int) -> None:
         if life == self._life and self.alive and self.miner is not None:
@@ -168,13 +168,9 @@ class Node:
         """Send a transaction of this node's own, or send it again."""
         self.pending.learn(self.world.transactions.add(transaction))
 
-    def has_block(self, id: bytes) -> bool:
-        """Whether a block is here already."""
-        return self.chain.has(id)
-
     def receive(self, block: Block) -> None:
         """Check a block and follow it where it makes a better chain; raises Invalid."""
-        if block.header.slot > self.slot() + _EARLY:
+        if block.header.slot > self.slot() + EARLY:
             raise Ignore(f"slot {block.header.slot} has not begun yet", "early")
         while True:
             try:

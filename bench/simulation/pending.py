@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.simulation.network import Session
 from bench.simulation.oracle import Oracle
+from bench.simulation.setting import NETWORK
 from chain.errors import Invalid, Missing
 from chain.mempool import Mempool
 from chain.rules import BlockContext
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from bench.simulation.node import Node
 
 _TICK = 0.25  # seconds for which announcements are gathered
-_TIMEOUT = 5.0
 _ID = 34  # bytes of an id in an announcement or a request
 
 
@@ -135,7 +135,7 @@ class Pending:
             self._asked |= wanted
             session.asked |= wanted
             self._node.network.send(session, _ID * wanted.bit_count(), _on_request, wanted)
-            self._node.events.after(_TIMEOUT, self._expire, session)
+            self._node.events.after(NETWORK.item_timeout, self._expire, session)
 
     def _expire(self, session: Session) -> None:
         if session.open and self._node.pending is self:

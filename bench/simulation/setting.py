@@ -11,6 +11,7 @@ from chain.keys import PrivateKey
 from chain.parameters import LedgerParameters
 from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.parameters import ConsensusParameters
+from ponas_node.p2p.settings import NetworkSettings
 
 LEDGER = LedgerParameters(
     coinbase_maturity=10, max_rollback=48, max_block_bytes=1 << 20, fee_per_byte=1, subsidy=5_000_000,
@@ -23,6 +24,7 @@ CONSENSUS = ConsensusParameters(
     max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=1000, challenge_slots=10,
     challenge_deposit=1000, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28,
 )  # fmt: skip
+NETWORK = NetworkSettings()  # of every node: what a node has unless told otherwise
 BALANCE = 10**12
 BOOTSTRAP = 12
 PROVERS = 3

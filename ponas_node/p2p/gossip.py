@@ -20,12 +20,17 @@ from ponas_node.p2p.settings import NetworkSettings
 
 log = logging.getLogger("ponas_node.p2p")
 FAR = 16  # blocks behind at which gossip is no use, and nothing is gained by waiting for it
-MAX_BLOCKS_ASKED = 4  # blocks of one peer in flight
+_MAX_BLOCKS_ASKED = 4  # blocks of one peer in flight
 _AT_ONCE = 4  # transactions of one peer that are judged at a time
 _REST = 60.0  # seconds for which a transaction that was judged is not asked for again
-_REST_BLOCK = 5.0
-_REST_BAD = 600.0
+REST_BLOCK = 5.0
+REST_BAD = 600.0
 _MAX_PENDING = 4096  # ids told in answer to one GetPending
+
+
+def block_bounds(timeout: float) -> Bounds:
+    """Limits of an inventory of blocks, of which few are under way; `timeout` in seconds for one to come."""
+    return Bounds(known=1024, backlog=256, in_flight=_MAX_BLOCKS_ASKED, done=1024, timeout=timeout)
 
 
 class Gossip:
@@ -51,9 +56,7 @@ class Gossip:
         timeout = settings.item_timeout
         self._items = {
             m.Item.TRANSACTION: Inventory(self._has_transaction, Bounds(timeout=timeout)),
-            m.Item.BLOCK: Inventory(
-                self._has_block, Bounds(known=1024, backlog=256, in_flight=MAX_BLOCKS_ASKED, done=1024, timeout=timeout)
-            ),
+            m.Item.BLOCK: Inventory(self._has_block, block_bounds(timeout)),
         }
 
     def join(self, session: Session) -> None:
@@ -125,7 +128,7 @@ class Gossip:
             if kind is m.Item.TRANSACTION:
                 item = self._host.pending_transaction(id)
             else:
-                item = self._host.chain.block(id) if index < MAX_BLOCKS_ASKED else None
+                item = self._host.chain.block(id) if index < _MAX_BLOCKS_ASKED else None
             if item is None:
                 missing.append(id)
             else:
@@ -190,7 +193,7 @@ class Gossip:
                 inventory.settle(transaction.id, _clock() + _REST)
                 await self._host.receive_transaction(transaction, peer)
         except Reject as error:
-            inventory.settle(transaction.id, _clock() + _REST_BAD)
+            inventory.settle(transaction.id, _clock() + REST_BAD)
             self._roster.blame(peer, "invalid_transaction", f"{error.code}: {error}")
         except Invalid as error:
             log.debug("transaction %s dropped: %s: %s", transaction.id.hex(), error.code, error)
@@ -207,10 +210,10 @@ class Gossip:
             self._behind(peer, block)
         except Reject as error:
             if error.code != "bad_transactions_root":
-                inventory.settle(block.id, _clock() + _REST_BAD)
+                inventory.settle(block.id, _clock() + REST_BAD)
             self._roster.blame(peer, "invalid_block", f"{error.code}: {error}")
         except Invalid as error:
-            inventory.settle(block.id, _clock() + _REST_BLOCK)
+            inventory.settle(block.id, _clock() + REST_BLOCK)
             log.debug("block %s dropped: %s: %s", block.id.hex(), error.code, error)
         except Exception:
             log.exception("block %s could not be judged", block.id.hex())

@@ -24,7 +24,7 @@ from ponas_node.p2p.settings import NetworkSettings
 
 log = logging.getLogger("ponas_node.p2p")
 _WINDOW = 30.0  # seconds over which the speed is measured
-_LONG = 6  # times `sync_retry`: a branch that is too deep stays so
+LONG = 6  # times `sync_retry`: a branch that is too deep stays so
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +218,10 @@ class Syncer:
             reason = str(error)
         except GiveUp as error:
             reason = str(error)
-            rest *= _LONG if error.long else 1
+            rest *= LONG if error.long else 1
         except TooDeep as error:
             reason = str(error)
-            rest *= _LONG
+            rest *= LONG
         except Exception:
             log.exception("catching up from %s failed", session.address)
             reason = "an error of this node"
@@ -242,7 +242,7 @@ class Syncer:
         if await self._deep.settle(session):
             await self._batches(session)
             return
-        self._planner.compared(session.key, _clock() + self._settings.sync_retry * _LONG)
+        self._planner.compared(session.key, _clock() + self._settings.sync_retry * LONG)
         if session.height > self._host.chain.tip.height:
             raise GiveUp("its branch forks deep and is not denser than ours", long=True)
 

@@ -15,8 +15,7 @@ from bench.simulation.attacks import Harm, attack, average, harm
 from bench.simulation.byzantine import KINDS
 from bench.simulation.faults import random_case
 from bench.simulation.observer import Violation
-from bench.simulation.report import figures as history
-from bench.simulation.report import recover
+from bench.simulation.report import fork_rate, propagation, recover
 from bench.simulation.setting import Setting
 from bench.simulation.world import World
 
@@ -98,20 +97,20 @@ def summary(runs: Sequence[Run]) -> dict[str, object]:
 
 def by_size(sizes: Sequence[int]) -> dict[str, object]:
     """Forks, propagation and cost of honest networks by number of nodes. All do the same: 10 miners for 4 epochs."""
-    found = {}
+    forks, delays, messages, kilobytes = {}, {}, {}, {}
     for nodes in sizes:
         world = World(Setting(nodes=nodes, miners=min(nodes, 10), epochs=4, seed=1))
         world.run()
-        found[str(nodes)] = history(world)
-    first, last = found[str(sizes[0])], found[str(sizes[-1])]
-    growth = {name: _ratio(last, first, name) for name in ("messages_per_node", "kilobytes_per_node")}
+        forks[nodes], delays[nodes] = fork_rate(world), propagation(world)
+        messages[nodes] = round(world.network.messages / nodes)
+        kilobytes[nodes] = round(world.network.bytes / nodes / 1000)
+    costs = {"messages_per_node": messages, "kilobytes_per_node": kilobytes}
     return {
-        "fork_rate": {nodes: one["fork_rate"] for nodes, one in found.items()},
-        "propagation_ms": {nodes: one["propagation_ms"] for nodes, one in found.items()},
-        "messages_per_node": {nodes: one["messages_per_node"] for nodes, one in found.items()},
-        "kilobytes_per_node": {nodes: one["kilobytes_per_node"] for nodes, one in found.items()},
+        "fork_rate": forks,
+        "propagation_ms": delays,
+        **costs,
         "growth_of_nodes": round(sizes[-1] / sizes[0], 2),
-        "growth_of_cost_per_node": growth,
+        "growth_of_cost_per_node": {name: round(cost[sizes[-1]] / cost[sizes[0]], 2) for name, cost in costs.items()},
     }
 
 
@@ -123,7 +122,3 @@ def one_attack(case: tuple[str, float, int]) -> dict[str, float]:
         with contextlib.suppress(Violation):
             found.append(harm(attack(kind, share, seed)))
     return {"violations": seeds - len(found), **(average(found) if found else {})}
-
-
-def _ratio(last: dict[str, object], first: dict[str, object], name: str) -> float:
-    return round(float(str(last[name])) / float(str(first[name])), 2)

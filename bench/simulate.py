@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.simulation.byzantine import KINDS
 from bench.simulation.faults import Faults, random_case
 from bench.simulation.report import figures, recover
-from bench.simulation.setting import Setting
+from bench.simulation.setting import Setting, spread
 from bench.simulation.world import World
 
 
@@ -62,8 +62,7 @@ def _case(options: argparse.Namespace) -> tuple[Setting, Faults]:
     kinds = [kind for kind, count in options.byzantine for _ in range(count)]
     if len(kinds) >= options.miners:
         raise SystemExit("somebody must be honest: fewer nodes may misbehave than mine")
-    step = options.miners / max(1, len(kinds))  # spread over the miners, so over the bootstrap seats too
-    byzantine = {int(place * step): kind for place, kind in enumerate(kinds)}
+    byzantine = spread(kinds, options.miners)
     return Setting(options.nodes, options.miners, options.epochs, options.seed, byzantine=byzantine), Faults()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.simulation.report import fork_rate
-from bench.simulation.setting import Setting
+from bench.simulation.report import byzantine_seats, fork_rate
+from bench.simulation.setting import Setting, spread
 from bench.simulation.world import World
 from consensus import records
 
@@ -37,8 +37,7 @@ def attack(
 
     Each miner trains four times and may open all of it, so that there are more results than seats.
     """
-    count = round(share * miners)
-    byzantine = {place * miners // count: kind for place in range(count)}
+    byzantine = spread([kind] * round(share * miners), miners)
     setting = Setting(nodes, miners, epochs, seed, byzantine=byzantine, reveals=4).with_parameters(seats=seats)
     world = World(setting)
     world.run()
@@ -48,7 +47,6 @@ def attack(
 def harm(world: World) -> Harm:
     """What the attack in `world` did."""
     observer, setting, chain = world.observer, world.setting, world.best.chain
-    byzantine = sum(count for index, count in observer.seats.items() if not world.nodes[index].behaviour.honest)
     miners = [node.miner for node in world.nodes if node.miner is not None]
     compute = sum(miner.compute for miner in miners if not miner.node.behaviour.honest)
     epochs = [records.epoch(chain.state, number) for number in range(setting.epochs - 1)]
@@ -56,7 +54,7 @@ def harm(world: World) -> Harm:
         growth=chain.height / setting.consensus.slot_at(world.events.now),
         fork_rate=fork_rate(world),
         deepest=observer.deepest,
-        seats=byzantine / max(1, observer.seats.total()),
+        seats=byzantine_seats(world),
         compute=compute / sum(miner.compute for miner in miners),
         void=sum(epoch is None or not epoch.winners for epoch in epochs) / max(1, len(epochs)),
         bans_of_honest=observer.bans["honest"],

@@ -9,7 +9,6 @@ from bench.simulation.behaviours import Behaviour, Ranked
 from bench.simulation.miner import Batch, Entry, Miner
 from bench.simulation.network import Session
 from bench.simulation.node import Node
-from chain import accounts
 from chain.hashing import digest
 from chain.types import (
     Block,
@@ -49,10 +48,6 @@ class Byzantine(Behaviour):
         body = TransferBody((Output(node.signing.address, amount),))
         return sign_transaction(node.signing, node.rules.network, Kind.TRANSFER, nonce, 1000, body)
 
-    def nonce(self) -> int:
-        """Nonce of the account on the node's branch."""
-        return accounts.account(self.node.chain.state, self.node.signing.address).nonce
-
 
 class Silent(Byzantine):
     """Never mints."""
@@ -76,7 +71,7 @@ class Equivocator(Byzantine):
         """The second block carries one transfer, the first what waits."""
         node = self.node
         first = node.draft(slot, seat)
-        header, transactions = node.chain.draft(slot, seat, node.signing.public, [self.transfer(self.nonce())])
+        header, transactions = node.chain.draft(slot, seat, node.signing.public, [self.transfer(node.nonce)])
         second = Block(header.signed(node.signing, node.rules.network), transactions)
         self.extra[second.id] = second
         node.publish(first)
@@ -227,7 +222,7 @@ class Spammer(Byzantine):
 
     def on_slot(self, slot: int) -> None:
         """Some payments more."""
-        nonce = self.nonce()
+        nonce = self.node.nonce
         for number in range(self.EACH_SLOT):
             self.node.send(self.transfer(nonce + number, slot))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass
 
@@ -70,13 +71,13 @@ def random_case(seed: int, nodes: int = 20, miners: int = 12, epochs: int = 4) -
     more = min(rng.randrange(most + 1), most - len(first), miners - owners)
     bad = first + rng.sample(range(owners, miners), more)
     offsets = {node: rng.uniform(-0.9, 0.9) * setting.slot_seconds for node in rng.sample(range(nodes), nodes // 4)}
-    setting = Setting(
-        nodes, miners, epochs, seed,
+    setting = dataclasses.replace(
+        setting,
         compute=tuple(rng.randint(2, 6) for _ in range(miners)),
         byzantine={node: rng.choice(sorted(KINDS)) for node in bad},
         loss=rng.choice((0.0, 0.01, 0.05)),
         offsets=offsets,
-    )  # fmt: skip
+    )
     last = setting.consensus.epoch_slots * (epochs - 2)
     partitions = []
     if rng.random() < 0.6:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from bench.simulation.oracle import MODEL_BYTES
 from bench.simulation.search import at_random, searching
 from bench.simulation.setting import Setting
-from chain import accounts
 from chain.encoding import Record
 from chain.hashing import digest
 from chain.merkle import merkle_path, merkle_root
@@ -105,7 +104,7 @@ class Miner:
     # ---- revealing
 
     def _reveal(self, epoch: EpochRecord) -> None:
-        nonce = accounts.account(self.node.chain.state, self.node.signing.address).nonce
+        nonce = self.node.nonce
         if self._opened[0] != epoch.beacon or self._opened[1] > nonce:
             self._opened = epoch.beacon, nonce, self._openings(epoch)
         for transaction in self._opened[2]:
@@ -141,6 +140,5 @@ class Miner:
     def sign(self, kind: Kind, body: Record, after: int) -> Transaction:
         """A transaction `after` others of this miner that are not on the chain yet."""
         node = self.node
-        nonce = accounts.account(node.chain.state, node.signing.address).nonce + after
         size = len(body.encode()) + 160
-        return sign_transaction(node.signing, node.rules.network, kind, nonce, 2 * size, body)
+        return sign_transaction(node.signing, node.rules.network, kind, node.nonce + after, 2 * size, body)

@@ -12,6 +12,7 @@ from bench.simulation.network import Session
 from bench.simulation.pending import Pending
 from bench.simulation.prover import Prover
 from bench.simulation.setting import NETWORK
+from chain import accounts
 from chain.chain import Chain, Outcome, Status
 from chain.errors import Ignore, Missing
 from chain.rules import BlockContext
@@ -163,6 +164,11 @@ class Node:
         """Take a block that was minted here."""
         self.world.observer.minted(self, block)
         self.receive(block)
+
+    @property
+    def nonce(self) -> int:
+        """Nonce of this node's account on its branch."""
+        return accounts.account(self.chain.state, self.signing.address).nonce
 
     def send(self, transaction: Transaction) -> None:
         """Send a transaction of this node's own, or send it again."""

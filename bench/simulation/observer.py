@@ -149,7 +149,7 @@ class Observer:
 
     def agreed(self, behind: int = 2) -> bool:
         """Whether the honest nodes that run follow one chain, none more than `behind` blocks behind the best."""
-        chains = [node.chain for node in self._world.nodes if node.alive and node.behaviour.honest]
+        chains = [node.chain for node in self._world.honest]
         least, most = min(c.height for c in chains), max(c.height for c in chains)
         common = max(0, least - behind)
         return most - least <= behind and len({chain.id_at(common) for chain in chains}) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.simulation.oracle import delay_output
-from chain import accounts
 from chain.types import Kind, Transaction, sign_transaction
 from consensus import records
 from consensus.types import BeaconBody
@@ -37,7 +36,7 @@ class Prover:
         epoch = records.current_epoch(node.chain.state)
         if epoch.beacon or not epoch.boundary or epoch.number != parameters.epoch_of(slot):
             return
-        nonce = accounts.account(node.chain.state, node.signing.address).nonce
+        nonce = node.nonce
         if self._sent is None or self._sent[:2] != (epoch.boundary, nonce):
             body = BeaconBody(epoch.number, delay_output(epoch.boundary))
             transaction = sign_transaction(node.signing, node.rules.network, Kind.BEACON, nonce, 0, body)

@@ -32,8 +32,6 @@ def recover(world: World, faults: Faults) -> int:
 def figures(world: World) -> dict[str, object]:
     """What happened, for people and for comparing runs."""
     observer, network, nodes = world.observer, world.network, world.setting.nodes
-    won = sum(observer.seats.values())
-    misbehaving = sum(count for node, count in observer.seats.items() if not world.nodes[node].behaviour.honest)
     return {
         "nodes": nodes,
         "miners": world.setting.miners,
@@ -48,8 +46,8 @@ def figures(world: World) -> dict[str, object]:
         "propagation_ms": propagation(world),
         "reorganisations": observer.reorganisations,
         "deepest_reorganisation_slots": observer.deepest,
-        "seats_won": won,
-        "seats_of_byzantine": round(misbehaving / won, 4) if won else 0.0,
+        "seats_won": observer.seats.total(),
+        "seats_of_byzantine": round(byzantine_seats(world), 4),
         "largest_byzantine_part_of_active_seats": round(observer.most_byzantine, 4),
         "bans_of_honest": observer.bans["honest"],
         "bans_of_byzantine": observer.bans["byzantine"],
@@ -57,6 +55,12 @@ def figures(world: World) -> dict[str, object]:
         "messages_per_node": round(network.messages / nodes),
         "kilobytes_per_node": round(network.bytes / nodes / 1000),
     }
+
+
+def byzantine_seats(world: World) -> float:
+    """Part of the seats that nodes won which misbehave."""
+    seats = world.observer.seats
+    return sum(seats[node.index] for node in world.nodes if not node.behaviour.honest) / max(1, seats.total())
 
 
 def fork_rate(world: World) -> float:

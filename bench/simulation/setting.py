@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.simulation.oracle import task_spec
@@ -65,6 +66,11 @@ class Setting:
     def with_parameters(self, **changes: int) -> Setting:
         """The same with other consensus parameters."""
         return dataclasses.replace(self, consensus=dataclasses.replace(self.consensus, **changes))
+
+
+def spread(kinds: Sequence[str], miners: int) -> dict[int, str]:
+    """Misbehaviour of these kinds, one miner each, spread over the miners and so over the bootstrap seats too."""
+    return {place * miners // len(kinds): kind for place, kind in enumerate(kinds)}
 
 
 def node_key(index: int) -> PrivateKey:

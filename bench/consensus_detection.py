@@ -15,20 +15,18 @@ from typing import Any, TypeVar
 
 from bench.consensus_forgeries import FORGERIES, honest
 from bench.consensus_site import AUDITOR, Site
-from chain.artifact import artifact_id
 from chain.chain import Chain
 from chain.types import Kind, Transaction
 from consensus import records
 from consensus.datasets import Dataset, digits, encode_dataset
 from consensus.exact import Candidate, train
 from consensus.facts import TRUE, ChallengeFact
-from consensus.spaces import get_space
-from consensus.spaces.base import InvalidGenotype
-from consensus.tasks import input_shape
 from consensus.types import ChallengeBody, TaskSpec
 from ponas_node import replays
+from ponas_node.artifacts import ArtifactStore
 from ponas_node.job_inputs import graph_of, recipe_of
 from ponas_node.testnet.genesis import digits_task
+from pool.subspace import Domain
 
 SEED = 20261123
 PEERS = 3
@@ -56,7 +54,7 @@ def detection(options: argparse.Namespace) -> dict[str, Any]:
     revoked: Counter[str | None] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder), spec, PEERS)
-        store(site.artifacts, encode_dataset(data))
+        site.artifacts.put(encode_dataset(data))
         for start in range(0, len(plan), PER_EPOCH):
             part = plan[start : start + PER_EPOCH]
             ids = _compete(site, spec, data, part, rng)
@@ -85,7 +83,7 @@ def _compete(site: Site, spec: TaskSpec, data: Dataset, plan: list[str | None], 
         genotype = draw(spec, rng)
         candidate = Candidate(graph_of(spec.encode(), genotype), data, recipe_of(spec), epoch.seed)
         leaves, model = honest(candidate) if kind is None else FORGERIES[kind](candidate, rng)
-        store(site.artifacts, model)
+        site.artifacts.put(model)
         claims.append((genotype, leaves, len(model)))
     return site.compete(claims)
 
@@ -101,11 +99,11 @@ def _challenge_all(site: Site, spec: TaskSpec, ids: list[bytes]) -> list[bytes]:
         if result is None or epoch is None:
             raise RuntimeError("a result is not on the chain")
         audit = replays.audit(
-            spec.encode(), result.genotype, epoch.seed, list(result.leaves), str(site.artifacts), "cpu"
+            spec.encode(), result.genotype, epoch.seed, list(result.leaves), str(site.artifacts.root), "cpu"
         )
         segment, raw = ended(audit)
         if segment >= 0:
-            body = ChallengeBody(id, segment, store(site.artifacts, raw) if raw else b"", len(raw))
+            body = ChallengeBody(id, segment, site.artifacts.put(raw) if raw else b"", len(raw))
             transactions.append(site.sign(AUDITOR, Kind.CHALLENGE, body, after=len(challenged)))
             challenged.append(id)
     site.mint(*transactions)
@@ -122,8 +120,8 @@ def fraud_proof_cost(options: argparse.Namespace) -> dict[str, Any]:
     spec, data, rng = digits_task(), digits(), random.Random(SEED)
     parts, seconds = [], []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        store(folder, encode_dataset(data))
+        artifacts = ArtifactStore(Path(name))
+        artifacts.put(encode_dataset(data))
         for _ in range(4 if options.quick else 24):
             genotype, seed = draw(spec, rng), rng.randbytes(32)
             candidate = Candidate(graph_of(spec.encode(), genotype), data, recipe_of(spec), seed)
@@ -134,11 +132,11 @@ def fraud_proof_cost(options: argparse.Namespace) -> dict[str, Any]:
             honest(candidate)
             whole = time.process_time() - started
             fact = ChallengeFact(
-                spec, genotype, seed, segment, leaves[segment], bytes(32), store(folder, states[segment]),
+                spec, genotype, seed, segment, leaves[segment], bytes(32), artifacts.put(states[segment]),
                 len(states[segment]),
             )  # fmt: skip
             started = time.process_time()
-            if replays.challenge(fact.encode(), str(folder), "cpu") != TRUE:
+            if replays.challenge(fact.encode(), str(artifacts.root), "cpu") != TRUE:
                 raise RuntimeError("a false leaf was not proven")
             seconds.append(time.process_time() - started)
             parts.append(seconds[-1] / whole)
@@ -165,23 +163,10 @@ def _train(candidate: Candidate, states: list[bytes]) -> tuple[bytes, ...]:
 
 def draw(spec: TaskSpec, rng: random.Random) -> bytes:
     """A random genotype within the task's limits."""
-    space, shape = get_space(spec.space), input_shape(spec)
-    while True:
-        genotype = space.sample(rng)
-        try:
-            space.decode(genotype, shape)
-            cost = space.cost(genotype, shape)
-        except InvalidGenotype:
-            continue
-        if cost.macs <= spec.max_macs and cost.parameters <= spec.max_parameters:
-            return genotype
-
-
-def store(folder: Path, data: bytes) -> bytes:
-    """Put an artifact into a folder; returns its id."""
-    id = artifact_id(data)
-    (folder / id.hex()).write_bytes(data)
-    return id
+    domain = Domain(spec)
+    while domain.cost(genotype := domain.space.sample(rng)) is None:
+        pass
+    return genotype
 
 
 def ended(run: Generator[Any, None, T]) -> T:

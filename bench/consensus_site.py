@@ -27,6 +27,7 @@ from consensus.parameters import ConsensusParameters
 from consensus.rules import ConsensusRules
 from consensus.types import BeaconBody, CommitBody, Payout, RevealBody, TaskSpec, seal
 from ponas_node import jobs, replays
+from ponas_node.artifacts import ArtifactStore
 
 LEDGER = LedgerParameters(
     coinbase_maturity=24, max_rollback=40, max_block_bytes=1 << 20, fee_per_byte=1, subsidy=1000, halving_blocks=10**6
@@ -85,11 +86,10 @@ class Site:
     """Peers that all take every block. `MINER` owns every seat; artifacts lie in one folder."""
 
     def __init__(self, folder: Path, spec: TaskSpec, peers: int) -> None:
-        self.artifacts = folder / "artifacts"
-        self.artifacts.mkdir()
+        self.artifacts = ArtifactStore(folder / "artifacts")
         allocations = tuple(Allocation(key.address, 10**12) for key in (MINER, AUDITOR))
         self.genesis = Genesis("bench", LEDGER, CONSENSUS, allocations, (MINER.public,), (BuiltInTask(spec, 0),))
-        self.peers = [Peer(folder / f"peer-{n}", self.genesis, self.artifacts) for n in range(peers)]
+        self.peers = [Peer(folder / f"peer-{n}", self.genesis, self.artifacts.root) for n in range(peers)]
         self.slot = 0
 
     @property

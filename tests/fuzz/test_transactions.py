@@ -96,16 +96,17 @@ def fuzz(scenes, inputs):
         state = Overlay(chain.state)
         context = BlockContext(chain.height + 1, chain.tip.slot + 1, chain.tip.id, bytes(32))
         world.rules.begin_block(state, context)
-        before = dict(state.changes)
+        before = Overlay(chain.state)
+        before.write(state.changes)
         try:
             apply_transaction(world.rules, state, context, transaction, 1)
         except Invalid as error:
-            assert state.changes == before
+            assert state.changes == before.changes
             counts["refused"] += 1
             codes.add(error.code)
         else:
-            gained = money({k: v for k, v in state.changes.items() if before.get(k) != v}, _Before(before, chain.state))
-            assert gained == -transaction.fee and accounts.supply(state) == accounts.supply(chain.state)
+            assert money(state.changes, before) == -transaction.fee
+            assert accounts.supply(state) == accounts.supply(chain.state)
             counts["applied"] += 1
             applied.add(transaction.kind)
 
@@ -113,16 +114,6 @@ def fuzz(scenes, inputs):
     print(f"transactions: {counts}, kinds applied {sorted(applied)}, codes {sorted(codes)}")
     assert applied == {Kind.TRANSFER, Kind.PUBLISH, Kind.COMMIT, Kind.REVEAL, Kind.BEACON}
     assert counts["refused"] > inputs // 2 and {"bad_encoding", "missing_facts", "unknown_kind"} <= codes
-
-
-class _Before:
-    """The state as `begin_block` left it."""
-
-    def __init__(self, changes, state):
-        self.changes, self.state = changes, state
-
-    def get(self, key):
-        return self.changes[key] if key in self.changes else self.state.get(key)
 
 
 def test_transactions(scenes):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
@@ -15,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bench.pool_site import START, STEPS, Member, key, new_site, score_of
+from bench.pool_site import SETTINGS, START, STEPS, Member, key, new_site, score_of
 from pool.audit import AuditPolicy
 
 NO_AUDITS = AuditPolicy(new=0, trusted=0, best=0)
@@ -56,8 +57,10 @@ def failing(seed: int, backups: bool, states: bool = False) -> Failing:
         member.silent_at = START + rng.random() * EPOCH_SECONDS
     for member in order[fifth : 2 * fifth]:
         member.slow_at = START + rng.random() * EPOCH_SECONDS
-    none: dict[str, object] = {"backup_sigmas": math.inf, "silence_seconds": 1e9, "lease_seconds": 1e9}
-    site = new_site(seed, members, START + EPOCH_SECONDS, audits=NO_AUDITS, **({} if backups else none))
+    settings = dataclasses.replace(SETTINGS, audits=NO_AUDITS)
+    if not backups:
+        settings = dataclasses.replace(settings, backup_sigmas=math.inf, silence_seconds=1e9, lease_seconds=1e9)
+    site = new_site(seed, members, START + EPOCH_SECONDS, settings)
     site.states = states
     site.run(START + EPOCH_SECONDS)
     latest = START + EPOCH_SECONDS - LEAD * TRAINING_SECONDS

@@ -27,6 +27,8 @@ SAMPLES = 10_000
 STEPS = 1000
 REPORT_SECONDS = 10.0
 TICK_SECONDS = 5.0
+SETTINGS = PoolSettings(NETWORK, 1 << 20, strategy=RandomSearch())
+"""The default settings with a blind strategy."""
 START = 1_800_000_000.0
 STATE_BYTES = 1000  # as stated; nothing is uploaded
 
@@ -203,9 +205,8 @@ class Site:
         self.done.setdefault(genotype, self.now)
 
 
-def new_site(seed: int, members: list[Member], closes: float, **changes: object) -> Site:
-    """A pool with the default settings but for `changes`, and a blind strategy."""
-    settings = PoolSettings(NETWORK, 1 << 20, strategy=RandomSearch(), **changes)  # type: ignore[arg-type]
+def new_site(seed: int, members: list[Member], closes: float, settings: PoolSettings = SETTINGS) -> Site:
+    """A pool at START with a task that closes at `closes`, and its members."""
     work = the_work(closes)
     pool = Pool(MemoryStorage(), settings, random.Random(seed))
     pool.set_work(work, START)

@@ -17,6 +17,7 @@ from chain.types import Transaction
 DEFAULT_URL = "http://127.0.0.1:8645"
 _MOST_JSON = 32 << 20
 _PIECE = 1 << 16
+_PATIENCE = 120  # seconds of "too many requests" in a row
 
 
 class ClientError(Exception):
@@ -115,13 +116,23 @@ class NodeClient:
         return "checking" if answer.get("status") == "checking" else "pending"
 
     async def _request(self, method: str, path: str, most: int, **options: Any) -> bytes:
+        """The body of the answer; waits where the node asks for it."""
+        for _ in range(_PATIENCE):
+            status, data = await self._answer(method, path, most, **options)
+            if status < 300:
+                return data
+            if status != 429:
+                break
+            await asyncio.sleep(1.0)
+        raise self._refused(status, data)
+
+    async def _answer(self, method: str, path: str, most: int, **options: Any) -> tuple[int, bytes]:
         if self._session is None:
             raise RuntimeError("use NodeClient as an asynchronous context manager")
         try:
             url = self.url.with_path(self.url.path.rstrip("/") + path)
             async with self._session.request(method, url, allow_redirects=False, **options) as answer:
-                data = await self._read(answer, most if answer.status < 300 else _MOST_JSON)
-                status = answer.status
+                return answer.status, await self._read(answer, most if answer.status < 300 else _MOST_JSON)
         except TimeoutError as error:
             raise Unreachable(
                 f"The node at {self.url} did not answer within {self._timeout:g} s; try again."
@@ -133,9 +144,6 @@ class NodeClient:
             raise Unreachable(message) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise self._bad_answer("it does not speak the protocol") from error
-        if status >= 300:
-            raise self._refused(status, data)
-        return data
 
     async def _read(self, answer: aiohttp.ClientResponse, most: int) -> bytes:
         pieces, size = [], 0

@@ -21,7 +21,6 @@ from ponas_node.miner.receipts import Receipts
 from ponas_node.pool_proofs import (
     PAGE,
     CheckFailed,
-    ask,
     check_beginning,
     fetch_entries,
     fetch_entry,
@@ -82,10 +81,10 @@ async def check(
     Receipts are read from `folder` and the head is kept there, so that the next check continues from it.
     """
     genesis = Genesis.from_json(await chain.text("/v1/genesis"))
-    receipts = Receipts(folder, read_head(await ask(pool, "/v1/pool"), genesis.network).pool)
+    receipts = Receipts(folder, read_head(await pool.get("/v1/pool"), genesis.network).pool)
     # Read before the head, which must have all of this: a miner may go on meanwhile.
     promised, earlier = receipts.shares(), [receipts.head(name) for name in ("checked", "latest")]
-    head = read_head(await ask(pool, "/v1/pool"), genesis.network)
+    head = read_head(await pool.get("/v1/pool"), genesis.network)
     await _check_growth(pool, [known for known in earlier if known is not None], head)
     wrong = receipts.take(head)
     if wrong is not None:
@@ -138,7 +137,7 @@ def _check_receipts(findings: Findings, known: dict[bytes, int]) -> None:
 async def _check_epoch(pool: NodeClient, chain: NodeClient, findings: Findings, number: int, own: OwnRound) -> None:
     """Every table that the pool revealed in an epoch must give the member its part of the round."""
     try:
-        epoch = await ask(chain, f"/v1/epochs/{number}", limit=PAGE)
+        epoch = await chain.get(f"/v1/epochs/{number}", limit=PAGE)
     except Refused as error:
         if error.status == 404:
             return  # the node has not come so far
@@ -230,7 +229,7 @@ async def _result(chain: NodeClient, id: str) -> tuple[bool, dict[str, Any]]:
     if len(id) != 64 or not id.isalnum():
         raise CheckFailed("the node's answer names a result by what is no id")
     try:
-        return True, await ask(chain, f"/v1/results/{id}")
+        return True, await chain.get(f"/v1/results/{id}")
     except Refused as error:
         if error.status == 404:
             return False, {}

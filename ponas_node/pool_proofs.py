@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from chain.errors import BadEncoding, BadSignature
 from chain.keys import PrivateKey, address_text
 from chain.merkle import root_from_path
-from ponas_node.client import NodeClient, Refused
+from ponas_node.client import NodeClient
 from ponas_node.pool_disclosure import sign_request
 from pool.heads import SignedHead
 from pool.history import consistent
@@ -22,7 +21,6 @@ PAGE = 100
 _MOST_PROBLEMS = 100
 _MOST_ENTRIES = 2_000_000
 _REJECTION = ("share", "genotype", "code", "reason")
-_PATIENCE = 120  # seconds of "too many requests" in a row
 
 
 class CheckFailed(Exception):
@@ -55,7 +53,7 @@ async def fetch_entries(pool: NodeClient, head: SignedHead, key: PrivateKey) -> 
 
 async def fetch_entry(pool: NodeClient, head: SignedHead, number: int) -> Entry:
     """One entry that everybody may read, proven against `head`. Raises CheckFailed."""
-    item = await ask(pool, f"/v1/pool/ledger/{number}/proof", size=head.size)
+    item = await pool.get(f"/v1/pool/ledger/{number}/proof", size=head.size)
     found, entry = read_entry(item, head, None)
     if found != number:
         raise CheckFailed(f"the pool gave entry {found}, not {number}")
@@ -77,7 +75,7 @@ async def _pages(
     while before != 0:
         query: dict[str, int] = {} if before is None else {"before": before}
         headers = _signed(key, head.network, path)
-        answer = await ask(pool, path, headers, limit=PAGE, size=head.size, **query)
+        answer = await pool.get(path, headers, limit=PAGE, size=head.size, **query)
         try:
             following, items = answer["next"], list(answer["entries"])
             if type(following) is not int:
@@ -127,7 +125,7 @@ async def inspect_all(pool: NodeClient, head: SignedHead, limit: int, least: int
     """
     inspection = Inspection(limit)
     while inspection.peaks.size < head.size:
-        answer = await ask(pool, "/v1/pool/ledger/entries", None, **{"from": inspection.peaks.size, "limit": PAGE})
+        answer = await pool.get("/v1/pool/ledger/entries", None, **{"from": inspection.peaks.size, "limit": PAGE})
         try:
             items = [bytes.fromhex(item["entry"]) for item in answer["entries"]]
             entries = [decode_entry(data) for data in items[: head.size - inspection.peaks.size]]
@@ -147,7 +145,7 @@ async def check_beginning(pool: NodeClient, size: int, root: bytes, head: Signed
     """Raise CheckFailed unless the ledger of `head` begins with the `size` entries under `root`."""
     if size == 0:
         return
-    answer = await ask(pool, "/v1/pool/ledger/consistency", None, **{"from": size, "to": head.size})
+    answer = await pool.get("/v1/pool/ledger/consistency", None, **{"from": size, "to": head.size})
     try:
         nodes = list(answer["path"])
         path = [bytes.fromhex(node) for node in nodes[:128]]
@@ -163,22 +161,8 @@ async def check_beginning(pool: NodeClient, size: int, root: bytes, head: Signed
 async def rejections(pool: NodeClient, network: bytes, key: PrivateKey) -> list[dict[str, str]]:
     """The member's latest rejections, as the pool tells them: there is no proof of these. Raises CheckFailed."""
     path = _shares(key.address)
-    answer = await ask(pool, path, _signed(key, network, path), limit=1)
+    answer = await pool.get(path, _signed(key, network, path), limit=1)
     try:
         return [{name: str(item[name])[:500] for name in _REJECTION} for item in answer["rejected"]]
     except (KeyError, TypeError) as error:
         raise CheckFailed("the list of rejections is malformed") from error
-
-
-async def ask(
-    client: NodeClient, path: str, headers: dict[str, str] | None = None, **query: str | int
-) -> dict[str, Any]:
-    """GET, with patience where the node asks for it."""
-    for _ in range(_PATIENCE):
-        try:
-            return await client.get(path, headers, **query)
-        except Refused as error:
-            if error.status != 429:
-                raise
-        await asyncio.sleep(1.0)
-    raise CheckFailed("the node answers nothing but that there are too many requests; try again later")

@@ -21,7 +21,7 @@ from chain.state import Overlay
 from chain.store import Store
 from chain.types import Block, Kind, Transaction, sign_transaction
 from consensus import records, vdf
-from consensus.facts import BeaconFact, ChallengeFact, Fact, ScoreFact, fact_key, facts_of
+from consensus.facts import BeaconFact, ChallengeFact, Fact, ScoreFact, fact_key, facts_of, score_fact
 from consensus.genesis import Allocation, BuiltInTask, Genesis
 from consensus.parameters import ConsensusParameters
 from consensus.rules import ConsensusRules
@@ -37,7 +37,8 @@ CONSENSUS = ConsensusParameters(
     beacon_grace=2, seats=8, seat_epochs=2, rescue_slots=40, commits_per_epoch=8, commit_leaves=512,
     commit_deposit=1000, reveals_per_block=256, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
     max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=1000, challenge_slots=24,
-    challenge_deposit=1000, challenges_per_block=256, max_segment_macs=10**11, max_state_bytes=1 << 24,
+    challenge_deposit=1000, challenges_per_block=256, max_segment_macs=10**11, max_state_bytes=1 << 24, key_slots=2,
+    split_deposit=5000,
 )  # fmt: skip
 MINER, AUDITOR = PrivateKey(bytes([1]) * 32), PrivateKey(bytes([2]) * 32)
 _FEE = 20_000
@@ -168,7 +169,7 @@ class Site:
     ) -> RevealBody:
         """Opens a seal, with the true score: whoever lies there is refused at once."""
         epoch = records.current_epoch(self.first.chain.state)
-        score = ScoreFact(self.genesis.tasks[0].spec, genotype, leaves[-1], size, epoch.beacon)
+        score = score_fact(self.genesis.tasks[0].spec, epoch, genotype, leaves[-1], size)
         correct = self.first.establish(score)
         path = merkle_path(seals, place)
         payouts = (Payout(MINER.address, 1),)

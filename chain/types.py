@@ -37,6 +37,7 @@ class Kind(IntEnum):
     BEACON = 5
     CHALLENGE = 6
     EVIDENCE = 7
+    KEY = 8
 
 
 @dataclass(frozen=True, slots=True)

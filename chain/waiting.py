@@ -9,7 +9,7 @@ from enum import Enum
 
 from chain.types import Kind, Transaction
 
-_PROTOCOL_KINDS = frozenset({Kind.BEACON, Kind.REVEAL, Kind.CHALLENGE, Kind.EVIDENCE})
+_PROTOCOL_KINDS = frozenset({Kind.BEACON, Kind.REVEAL, Kind.CHALLENGE, Kind.EVIDENCE, Kind.KEY})
 _RATE_SCALE = 1 << 20
 _SPARE_HEADS = 1024
 

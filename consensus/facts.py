@@ -12,7 +12,8 @@ from typing import Annotated, Protocol, cast
 from chain.encoding import U32, U64, Hash, Range, Record, Size
 from chain.errors import Missing
 from chain.hashing import digest
-from consensus.types import Genotype, MaybeHash, TaskSpec
+from consensus.tasks import sealed_bytes
+from consensus.types import EpochRecord, Genotype, MaybeHash, TaskSpec
 
 FALSE, TRUE = 0, 1
 INVALID_MODEL = -1
@@ -20,20 +21,38 @@ INVALID_MODEL = -1
 
 @dataclass(frozen=True, slots=True)
 class ScoreFact(Record):
-    """How many samples drawn by `beacon` the model predicts. Answer: the count, or INVALID_MODEL."""
+    """How many samples drawn by `beacon` the model predicts. Answer: the count, or INVALID_MODEL.
+
+    They are drawn from the sealed test split `sealed`, which `key` opens; where both are empty, from the dataset's.
+    """
 
     spec: TaskSpec
     genotype: Genotype
     model: Hash
     model_bytes: U32
     beacon: Hash
+    sealed: MaybeHash
+    key: MaybeHash
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetFact(Record):
-    """Whether the task's dataset decodes and has the stated shape and test split. Answer: TRUE or FALSE."""
+    """Whether the task's dataset decodes and has the stated shape and test split. Answer: TRUE or FALSE.
+
+    Whoever answers holds the artifacts `sealed` too, the task's sealed test splits, which nobody can open yet.
+    """
 
     spec: TaskSpec
+    sealed: Annotated[tuple[Hash, ...], Size(0, 64)]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFact(Record):
+    """Whether `key` opens the artifact `sealed` to a test split that fits the task. Answer: TRUE or FALSE."""
+
+    spec: TaskSpec
+    sealed: Hash
+    key: Hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +84,18 @@ class ChallengeFact(Record):
     state_bytes: U32
 
 
-Fact = ScoreFact | DatasetFact | BeaconFact | ChallengeFact
+Fact = ScoreFact | DatasetFact | KeyFact | BeaconFact | ChallengeFact
 
 
 def fact_key(fact: Fact) -> bytes:
     """32-byte key of a fact."""
     return digest("ponas/fact", type(fact).__name__.encode(), fact.encode())
+
+
+def score_fact(spec: TaskSpec, epoch: EpochRecord, genotype: bytes, model: bytes, model_bytes: int) -> ScoreFact:
+    """What the score of a model in an epoch with a beacon depends on."""
+    sealed = epoch.sealed if epoch.key else b""
+    return ScoreFact(spec, genotype, model, model_bytes, epoch.beacon, sealed, epoch.key)
 
 
 def facts_of(missing: Missing) -> tuple[Fact, ...]:
@@ -80,14 +105,17 @@ def facts_of(missing: Missing) -> tuple[Fact, ...]:
 
 def artifacts_of(fact: Fact) -> tuple[tuple[bytes, int], ...]:
     """(artifact id, size in bytes) of everything needed to establish a fact."""
-    if isinstance(fact, ScoreFact):
-        return ((fact.spec.dataset, fact.spec.dataset_bytes), (fact.model, fact.model_bytes))
-    if isinstance(fact, DatasetFact):
-        return ((fact.spec.dataset, fact.spec.dataset_bytes),)
+    if isinstance(fact, BeaconFact):
+        return ()
+    dataset = (fact.spec.dataset, fact.spec.dataset_bytes)
     if isinstance(fact, ChallengeFact):
-        state = ((fact.state, fact.state_bytes),) if fact.state else ()
-        return ((fact.spec.dataset, fact.spec.dataset_bytes), *state)
-    return ()
+        return (dataset, (fact.state, fact.state_bytes)) if fact.state else (dataset,)
+    if isinstance(fact, DatasetFact):
+        return (dataset, *((sealed, sealed_bytes(fact.spec)) for sealed in fact.sealed))
+    split = ((fact.sealed, sealed_bytes(fact.spec)),) if fact.sealed else ()
+    if isinstance(fact, KeyFact):
+        return (dataset, *split)
+    return (dataset, *split, (fact.model, fact.model_bytes))
 
 
 class Facts(Protocol):

@@ -63,8 +63,8 @@ class Genesis(Record):
         if first + 2 * self.ledger.subsidy * self.ledger.halving_blocks > AMOUNT_MAX:
             raise ValueError(f"there could come to be more than {AMOUNT_MAX} units")
         tables = (self.consensus.seats + 1) * self.consensus.payout_entries
-        returned = self.consensus.commits_per_epoch + self.consensus.results_per_epoch  # deposits and bonds
-        if tables + returned > MAX_COINBASE_OUTPUTS:
+        deposits = self.consensus.commits_per_epoch + 1  # of commits, and of sealed splits to their publisher
+        if tables + deposits + self.consensus.results_per_epoch > MAX_COINBASE_OUTPUTS:
             raise ValueError(f"a settling coinbase could need more than {MAX_COINBASE_OUTPUTS} outputs")
         if self.ledger.coinbase_maturity < self.consensus.challenge_slots:
             raise ValueError(

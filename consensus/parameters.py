@@ -47,11 +47,15 @@ class ConsensusParameters(Record):
     challenges_per_block: U32
     max_segment_macs: U64  # what the replay of one segment may cost; see consensus/tasks.py
     max_state_bytes: U32  # of a training state that a challenge names
+    key_slots: U32  # slots after commit_close in which the key of a sealed test split can be shown
+    split_deposit: Amount  # in escrow for each sealed test split, lost where its key is not shown in time
 
     def check(self) -> None:
         """Raise ValueError where the numbers do not fit together."""
         if not 0 < self.commit_close < self.reveal_open < self.reveal_close < self.epoch_slots:
             raise ValueError("need 0 < commit_close < reveal_open < reveal_close < epoch_slots")
+        if not 0 < self.key_slots < self.reveal_open - self.commit_close:
+            raise ValueError("key_slots must be at least 1 and end before reveal_open")
         if self.reveal_open + self.beacon_grace >= self.reveal_close:
             raise ValueError("beacon_grace must end before reveal_close")
         if self.slot_milliseconds < 50:
@@ -81,6 +85,10 @@ class ConsensusParameters(Record):
     def start(self, epoch: int) -> int:
         """First slot of an epoch."""
         return epoch * self.epoch_slots
+
+    def boundary_slot(self, epoch: int, sealed: bool) -> int:
+        """First slot whose block fixes the boundary of an epoch: with a sealed test split, once its key is out."""
+        return self.start(epoch) + self.commit_close + (self.key_slots if sealed else 0)
 
     def challenge_close(self, settled_slot: int) -> int:
         """First slot at which the results of an epoch that was settled at `settled_slot` cannot be challenged."""

@@ -11,7 +11,7 @@ from chain.rules import BlockContext
 from chain.state import Overlay
 from chain.types import Transaction
 from consensus import records
-from consensus.facts import Facts, ScoreFact, fact_key
+from consensus.facts import Facts, ScoreFact, fact_key, score_fact
 from consensus.parameters import ConsensusParameters
 from consensus.spaces import get_space
 from consensus.spaces.base import Cost, InvalidGenotype
@@ -32,7 +32,7 @@ def apply_reveal(
     if not records.count_in_block(state, records.REVEAL_COUNT, context.height, parameters.reveals_per_block):
         raise NotApplicable(f"a block carries at most {parameters.reveals_per_block} reveals", "block_full_of_reveals")
     accounts.move(state, transaction.address, accounts.ESCROW, parameters.reveal_bond)
-    fact = ScoreFact(task.spec, body.genotype, body.leaves[-1], body.model_bytes, epoch.beacon)
+    fact = score_fact(task.spec, epoch, body.genotype, body.leaves[-1], body.model_bytes)
     correct = facts.get(fact_key(fact))
     if correct is None:
         return (fact,)

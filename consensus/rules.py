@@ -1,6 +1,6 @@
 """The consensus rules, as the ledger calls them. Pure functions of a state and the known facts.
 
-Source: protocol C4 to C11.
+Source: protocol C4 to C13.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from chain.types import VERSION, Header, Kind, Part, Transaction
 from consensus import records
 from consensus.challenge import apply_challenge
 from consensus.evidence import apply_evidence
-from consensus.facts import FALSE, BeaconFact, DatasetFact, Fact, Facts, fact_key
+from consensus.facts import FALSE, BeaconFact, Fact, Facts, fact_key
 from consensus.genesis import Genesis
+from consensus.publishing import apply_key, apply_publish
 from consensus.reveal import apply_reveal
 from consensus.settle import advance, open_epoch, pay, take_due
 from consensus.slashing import is_lost
@@ -29,7 +30,6 @@ from consensus.types import (
     CommitRecord,
     HashList,
     Payout,
-    PublishBody,
     SeatRecord,
     SeatWindow,
     TaskRecord,
@@ -69,7 +69,7 @@ class ConsensusRules:
         built_in, funded = [], []
         for task in self.config.tasks:
             check_spec(task.spec, self.consensus)
-            record_ = TaskRecord(task_id(task.spec, b""), task.spec, accounts.ESCROW, 0, task.epochs)
+            record_ = TaskRecord(task_id(task.spec, b""), task.spec, accounts.ESCROW, 0, task.epochs, ())
             records.write(state, records.TASK + record_.id, record_)
             built_in.append(record_.id)
             total = task.epochs * task.spec.bounty_per_epoch
@@ -131,7 +131,7 @@ class ConsensusRules:
     def apply(self, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> tuple[Fact, ...]:
         """Apply a transaction that is no transfer; returns the facts that are missing to judge it."""
         if transaction.kind == Kind.PUBLISH:
-            return self._publish(state, context, transaction)
+            return apply_publish(state, self.consensus, self.facts, context, transaction)
         if transaction.kind == Kind.COMMIT:
             self._commit(state, context, transaction, index)
             return ()
@@ -139,6 +139,8 @@ class ConsensusRules:
             return apply_reveal(state, self.consensus, self.facts, context, transaction)
         if transaction.kind == Kind.BEACON:
             return self._beacon(state, context, transaction)
+        if transaction.kind == Kind.KEY:
+            return apply_key(state, self.consensus, self.facts, context, transaction)
         if transaction.kind == Kind.CHALLENGE:
             return apply_challenge(state, self.parameters, self.consensus, self.facts, context, transaction)
         if transaction.kind == Kind.EVIDENCE:
@@ -147,29 +149,6 @@ class ConsensusRules:
         raise BadTransaction(f"version 1 has no transactions of kind {transaction.kind}", "unknown_kind")
 
     # ---- transactions
-
-    def _publish(self, state: Overlay, context: BlockContext, transaction: Transaction) -> tuple[Fact, ...]:
-        body = PublishBody.decode(transaction.body)
-        check_spec(body.spec, self.consensus)
-        total = body.epochs * body.spec.bounty_per_epoch
-        if not total:
-            raise BadTransaction("a published task needs a bounty", "no_bounty")
-        funded = records.ids(state, records.FUNDED)
-        if len(funded) >= self.consensus.max_tasks:
-            raise NotApplicable(f"{len(funded)} funded tasks wait already", "too_many_tasks")
-        fact = DatasetFact(body.spec)
-        known = self.facts.get(fact_key(fact))
-        if known is None:
-            return (fact,)
-        if known == FALSE:
-            raise BadTransaction("the dataset is malformed or does not fit the task", "bad_dataset")
-        accounts.move(state, transaction.address, accounts.ESCROW, total)
-        record = TaskRecord(
-            task_id(body.spec, transaction.id), body.spec, transaction.address, context.height, body.epochs
-        )
-        records.write(state, records.TASK + record.id, record)
-        records.write(state, records.FUNDED, HashList((*funded, record.id)))
-        return ()
 
     def _commit(self, state: Overlay, context: BlockContext, transaction: Transaction, index: int) -> None:
         body = CommitBody.decode(transaction.body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from chain import accounts
 from chain.keys import address_of
 from chain.state import Overlay
 from chain.types import Output, Part
@@ -32,11 +33,10 @@ def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: 
     first = records.current_epoch(state).number
     while True:
         record = records.current_epoch(state)
-        start = parameters.start(record.number)
-        if not record.boundary and slot >= start + parameters.commit_close:
+        if not record.boundary and slot >= parameters.boundary_slot(record.number, bool(record.sealed)):
             record = dataclasses.replace(record, boundary=parent)
             records.write_epoch(state, record)
-        if slot < start + parameters.reveal_close:
+        if slot < parameters.start(record.number) + parameters.reveal_close:
             break
         settle(state, parameters, record, slot, height)
         open_epoch(state, max(record.number + 1, parameters.epoch_of(slot)))
@@ -49,7 +49,11 @@ def open_epoch(state: Overlay, n: int) -> None:
     task = choose_task(state, n)
     bounty = task.spec.bounty_per_epoch if task.epochs_left else 0
     seed = epoch_seed(records.last_beacon(state), n, task.id)
-    records.write_epoch(state, EpochRecord(n, task.id, seed, bounty, b"", b"", 0, 0, False, False, 0, ()))
+    opened = EpochRecord(
+        number=n, task=task.id, seed=seed, bounty=bounty, sealed=task.splits[0].artifact if task.splits else b"",
+        key=b"", boundary=b"", beacon=b"", commits=0, results=0, settled=False, void=False, settled_slot=0, winners=(),
+    )  # fmt: skip
+    records.write_epoch(state, opened)
     state.put(records.CURRENT_EPOCH, records.number(n))
 
 
@@ -90,8 +94,7 @@ def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord,
         state.delete(records.OPENED + result.commit + records.number(result.leaf_index))
     if winners:
         _take_seats(state, parameters, record.number, tuple(winner.id for winner in winners))
-    if sum(rewards):
-        _spend_funding(state, task)
+    due.append(Part(b"", tuple(_close_task(state, parameters, record, task, paid=sum(rewards) > 0))))
     settled = dataclasses.replace(
         record, settled=True, void=not record.beacon, settled_slot=slot, winners=tuple(winner.id for winner in winners)
     )
@@ -123,12 +126,31 @@ def _take_seats(state: Overlay, parameters: ConsensusParameters, n: int, seats: 
     records.write(state, records.WINDOW, SeatWindow(groups))
 
 
-def _spend_funding(state: Overlay, task: TaskRecord) -> None:
-    left = dataclasses.replace(task, epochs_left=task.epochs_left - 1)
-    records.write(state, records.TASK + task.id, left)
-    if not left.epochs_left:
+def _close_task(
+    state: Overlay, parameters: ConsensusParameters, record: EpochRecord, task: TaskRecord, paid: bool
+) -> list[Output]:
+    """Take a competition off its task; what goes back to the publisher for sealed test splits.
+
+    A split whose key was shown is spent, and its deposit returns; of one whose key was not shown, though it could have
+    judged, the deposit is burned. Where no beacon came, a split that is still sealed stays for the next competition.
+    """
+    left, splits, returned = task.epochs_left - paid, task.splits, 0
+    if record.sealed and (record.key or record.beacon):
+        splits = splits[1:]
+        if record.key:
+            returned = parameters.split_deposit
+        else:
+            accounts.debit(state, accounts.ESCROW, parameters.split_deposit)
+            accounts.change_supply(state, -parameters.split_deposit)
+    if paid and not left:
         funded = tuple(i for i in records.ids(state, records.FUNDED) if i != task.id)
         records.write(state, records.FUNDED, HashList(funded))
+        returned += len(splits) * parameters.split_deposit
+        splits = ()
+    closed = dataclasses.replace(task, epochs_left=left, splits=splits)
+    if closed != task:
+        records.write(state, records.TASK + task.id, closed)
+    return [Output(task.publisher, returned)] if returned else []
 
 
 def _release_bonds(state: Overlay, parameters: ConsensusParameters, slot: int, height: int) -> None:

@@ -6,8 +6,9 @@ from chain.errors import BadTransaction
 from consensus.parameters import ConsensusParameters
 from consensus.spaces import SPACES
 from consensus.spaces.base import InputShape
-from consensus.types import TaskSpec
+from consensus.types import SealedSplits, TaskSpec
 
+SEAL_BYTES = 16  # of authentication, at the end of an encrypted split
 _STEP_MACS = 10_000_000  # what a training step costs beside its products, in products of the same time
 
 
@@ -25,9 +26,25 @@ def state_bytes_bound(parameters: int) -> int:
     return 16 * (parameters + 1)
 
 
+def sealed_bytes(spec: TaskSpec) -> int:
+    """Size of a sealed test split of the task: its samples and labels, and what authenticates them."""
+    return spec.test_samples * (spec.height * spec.width * spec.channels + 2) + SEAL_BYTES
+
+
 def input_shape(spec: TaskSpec) -> InputShape:
     """Shape of the task's samples."""
     return InputShape(spec.height, spec.width, spec.channels, spec.classes)
+
+
+def check_splits(spec: TaskSpec, splits: SealedSplits, parameters: ConsensusParameters) -> None:
+    """Raise BadTransaction where sealed test splits could not judge the task."""
+    if not splits:
+        return
+    if sealed_bytes(spec) > parameters.max_dataset_bytes:
+        raise BadTransaction(f"a sealed split has at most {parameters.max_dataset_bytes} bytes", "dataset_too_large")
+    for names in ({split.artifact for split in splits}, {split.key_hash for split in splits}):
+        if len(names) != len(splits):
+            raise BadTransaction("each sealed split needs data and a key of its own", "splits_repeat")
 
 
 def check_spec(spec: TaskSpec, parameters: ConsensusParameters) -> None:

@@ -66,11 +66,23 @@ Payouts = Annotated[tuple[Payout, ...], Size(1, 4096)]
 
 
 @dataclass(frozen=True, slots=True)
+class SealedSplit(Record):
+    """A test split that nobody but its publisher can read yet: an encrypted artifact, and the hash of its key."""
+
+    artifact: Hash
+    key_hash: Hash
+
+
+SealedSplits = Annotated[tuple[SealedSplit, ...], Size(0, 64)]
+
+
+@dataclass(frozen=True, slots=True)
 class PublishBody(Record):
-    """Publishes a task and funds it for `epochs` competitions."""
+    """Publishes a task and funds it for `epochs` competitions, the first ones judged by sealed splits, in order."""
 
     spec: TaskSpec
     epochs: Annotated[int, Range(1, 1 << 20)]
+    splits: SealedSplits
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,19 @@ class EvidenceBody(Record):
     second: Header
 
 
+@dataclass(frozen=True, slots=True)
+class KeyBody(Record):
+    """The key of the sealed test split of an epoch."""
+
+    epoch: U64
+    key: Hash
+
+
+def key_hash(key: bytes) -> bytes:
+    """What a publisher commits to: hash of the 32-byte key of a sealed split."""
+    return digest("ponas/split-key", key)
+
+
 def seal(genotype: bytes, leaves: tuple[bytes, ...], owner: bytes, salt: bytes) -> bytes:
     """Leaf of a commit: binds genotype, training and owner, and hides them behind a 32-byte salt."""
     return digest("ponas/seal", genotype, digest("ponas/leaves", *leaves), owner, salt)
@@ -144,26 +169,33 @@ def epoch_seed(beacon: bytes, epoch: int, task: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord(Record):
-    """A task in the state. `epochs_left` competitions are still funded; `height` is where it was published."""
+    """A task in the state. `epochs_left` competitions are still funded; `height` is where it was published.
+
+    `splits`: sealed test splits of its next competitions, each with a deposit in escrow.
+    """
 
     id: Hash
     spec: TaskSpec
     publisher: Address
     height: U64
     epochs_left: U32
+    splits: SealedSplits
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord(Record):
     """An epoch in the state. Hashes are empty until they are known; `void` once settled without a beacon.
 
-    `settled_slot` is 0 until it is settled.
+    `settled_slot` is 0 until it is settled. `sealed` is the artifact of its sealed test split, where it has one, `key`
+    what opens it, once shown.
     """
 
     number: U64
     task: Hash
     seed: Hash
     bounty: Amount
+    sealed: MaybeHash
+    key: MaybeHash
     boundary: MaybeHash
     beacon: MaybeHash
     commits: U32

@@ -18,7 +18,7 @@ from chain.keys import PrivateKey
 from chain.merkle import merkle_path, merkle_root
 from chain.types import Kind
 from consensus import records
-from consensus.facts import ScoreFact
+from consensus.facts import score_fact
 from consensus.parameters import Phase
 from consensus.reveal import check_genotype
 from consensus.types import CommitBody, CommitRecord, EpochRecord, Genotype, Leaves, Payout, RevealBody, seal
@@ -182,7 +182,7 @@ class Competitor:
         task = records.task(self._node.chain.state, epoch.task)
         if task is None:
             return None
-        fact = ScoreFact(task.spec, entry.genotype, entry.leaves[-1], entry.model_bytes, epoch.beacon)
+        fact = score_fact(task.spec, epoch, entry.genotype, entry.leaves[-1], entry.model_bytes)
         try:
             _, cost = check_genotype(task.spec, entry.genotype)
             correct = await self._node.oracle.establish(fact, FOR_OWN_SEARCH)

@@ -8,6 +8,7 @@ from pathlib import Path
 from chain.checkpoints import Checkpoint
 from ponas_node.miner.executor import STATE_SECONDS
 from ponas_node.pool_config import PoolOptions
+from ponas_node.split_keys import SplitKey
 from pool.search import DEFAULT_STRATEGY
 
 
@@ -35,4 +36,5 @@ class NodeConfig:
     checkpoints: tuple[Checkpoint, ...] = ()  # blocks that the operator trusts
     audit_rate: int = 1  # results of each epoch that a node with a key audits, drawn at random
     audit_share: float = 0.0  # part of the time in which it audits others as well
+    splits: tuple[SplitKey, ...] = ()  # sealed test splits whose keys a node with a key shows in their time
     label: str = "node"

@@ -30,6 +30,15 @@ def dataset_of(artifacts: str, id: bytes, size: int) -> Dataset:
     return decode_dataset((Path(artifacts) / id.hex()).read_bytes(), size)
 
 
+@functools.lru_cache(maxsize=4)
+def judging_dataset(artifacts: str, spec: TaskSpec, sealed: bytes, key: bytes) -> Dataset:
+    """The task's dataset, its test split the one that `key` opens where one is sealed. Raises BadDataset."""
+    from consensus.datasets import with_sealed_test
+
+    data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
+    return with_sealed_test(data, (Path(artifacts) / sealed.hex()).read_bytes(), key) if sealed else data
+
+
 @functools.lru_cache(maxsize=64)
 def graph_of(spec_bytes: bytes, genotype: bytes) -> Graph:
     """The network of a genotype of a task."""

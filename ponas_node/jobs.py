@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consensus.facts import FALSE, INVALID_MODEL, TRUE, BeaconFact, DatasetFact, ScoreFact
+from consensus.facts import FALSE, INVALID_MODEL, TRUE, BeaconFact, DatasetFact, KeyFact, ScoreFact
 from consensus.types import TaskSpec
-from ponas_node.job_inputs import dataset_of, device_of, graph_of, recipe_of
+from ponas_node.job_inputs import dataset_of, device_of, graph_of, judging_dataset, recipe_of
 from ponas_node.replays import audit, challenge, replay
 
 if TYPE_CHECKING:
@@ -131,13 +131,13 @@ def score(fact_bytes: bytes, artifacts: str, device: str) -> int:
     fact = ScoreFact.decode(fact_bytes)
     spec = fact.spec
     graph = graph_of(spec.encode(), fact.genotype)
-    data = dataset_of(artifacts, spec.dataset, spec.dataset_bytes)
+    test = judging_dataset(artifacts, spec, fact.sealed, fact.key).test
     try:
         model = exact.decode_model((Path(artifacts) / fact.model.hex()).read_bytes(), graph)
     except BadModel:
         return INVALID_MODEL
-    picked = exact.draw_samples(fact.beacon, len(data.test.labels), spec.eval_samples)
-    return exact.evaluate(graph, model, data.test.samples[picked], data.test.labels[picked], device_of(device))
+    picked = exact.draw_samples(fact.beacon, len(test), spec.eval_samples)
+    return exact.evaluate(graph, model, test.samples[picked], test.labels[picked], device_of(device))
 
 
 def check_dataset(fact_bytes: bytes, artifacts: str) -> int:
@@ -152,6 +152,18 @@ def check_dataset(fact_bytes: bytes, artifacts: str) -> int:
         return FALSE
     fits = data.shape == input_shape(spec) and len(data.test.labels) == spec.test_samples
     return TRUE if fits else FALSE
+
+
+def check_key(fact_bytes: bytes, artifacts: str) -> int:
+    """Establish a KeyFact from the artifacts on disk."""
+    from consensus.datasets import BadDataset
+
+    fact = KeyFact.decode(fact_bytes)
+    try:
+        judging_dataset(artifacts, fact.spec, fact.sealed, fact.key)
+    except BadDataset:
+        return FALSE
+    return TRUE
 
 
 def supernet(spec_bytes: bytes, seed: bytes, artifacts: str) -> Generator[int, None, list[bytes]]:
@@ -205,6 +217,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         warm_up,
         examine,
         check_dataset,
+        check_key,
         check_beacon,
         prove_beacon,
     )

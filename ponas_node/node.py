@@ -163,7 +163,7 @@ class Node:
         log.info("%s: evaluates on %s", self.config.label, device)
         for task in self.genesis.tasks:
             try:
-                await self.oracle.establish(DatasetFact(task.spec), FOR_MEMPOOL)
+                await self.oracle.establish(DatasetFact(task.spec, ()), FOR_MEMPOOL)
             except Invalid as error:
                 log.warning("%s: the dataset of task %r is not here yet: %s", self.config.label, task.spec.name, error)
 

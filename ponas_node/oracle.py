@@ -13,7 +13,7 @@ from typing import Protocol
 
 from chain.cache import Cache
 from chain.errors import Ignore
-from consensus.facts import BeaconFact, ChallengeFact, DatasetFact, Fact, ScoreFact, artifacts_of, fact_key
+from consensus.facts import BeaconFact, ChallengeFact, DatasetFact, Fact, KeyFact, ScoreFact, artifacts_of, fact_key
 from ponas_node.artifacts import ArtifactStore
 from ponas_node.worker import Worker, WorkerDied, WorkerError
 
@@ -124,6 +124,8 @@ class Oracle:
                 self.seconds += asyncio.get_running_loop().time() - started
             elif isinstance(fact, DatasetFact):
                 answer = await self._worker.call("check_dataset", fact.encode(), folder, timeout=_TIMEOUT)
+            elif isinstance(fact, KeyFact):
+                answer = await self._worker.call("check_key", fact.encode(), folder, timeout=_TIMEOUT)
             elif isinstance(fact, BeaconFact):
                 answer = await self._worker.call("check_beacon", fact.encode(), timeout=_TIMEOUT)
             elif isinstance(fact, ChallengeFact):

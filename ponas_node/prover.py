@@ -54,9 +54,9 @@ class Prover:
         """(epoch, boundary block) whose beacon is due and unknown here, or None."""
         node, parameters = self._node, self._node.genesis.consensus
         epoch = records.current_epoch(node.chain.state)
-        start, slot = parameters.start(epoch.number), node.slot()
-        last = start + parameters.reveal_open + parameters.beacon_grace
-        if epoch.beacon or not start + parameters.commit_close + 1 + self._delay <= slot < last:
+        closed = parameters.boundary_slot(epoch.number, bool(epoch.sealed))
+        last = parameters.start(epoch.number) + parameters.reveal_open + parameters.beacon_grace
+        if epoch.beacon or not closed + 1 + self._delay <= node.slot() < last:
             return None
         if any(transaction.kind == Kind.BEACON for transaction in node.mempool.best_first()):
             return None  # only what is ready was verified: anyone may park a false one behind a missing nonce

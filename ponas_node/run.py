@@ -15,6 +15,7 @@ from ponas_node.auditor import Auditor
 from ponas_node.config import NodeConfig
 from ponas_node.node import Node
 from ponas_node.services import PoolService, SoloService
+from ponas_node.unsealer import Unsealer
 from ponas_node.witness import Witness
 
 
@@ -29,6 +30,8 @@ def build_node(
         node.services.append(SoloService(node, key))
     if key is not None:
         node.services.extend([Auditor(node, key), Witness(node, key)])
+        if config.splits:
+            node.services.append(Unsealer(node, key, config.splits))
     return node
 
 

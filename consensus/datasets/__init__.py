@@ -19,6 +19,7 @@ from consensus.datasets.format import (
 )
 from consensus.datasets.procedural import procedural, procedural_split
 from consensus.datasets.report import Report, report
+from consensus.datasets.sealed import cut_test, seal_split, with_sealed_test
 
 __all__ = [
     "BUILTIN",
@@ -31,6 +32,7 @@ __all__ = [
     "Split",
     "breast_cancer",
     "convert",
+    "cut_test",
     "decode_dataset",
     "digits",
     "encode_dataset",
@@ -39,6 +41,8 @@ __all__ = [
     "procedural_split",
     "read_dataset",
     "report",
+    "seal_split",
     "split_by_hash",
     "wine",
+    "with_sealed_test",
 ]

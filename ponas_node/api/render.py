@@ -17,6 +17,7 @@ from consensus.types import (
     CommitBody,
     EpochRecord,
     EvidenceBody,
+    KeyBody,
     Payouts,
     PublishBody,
     ResultRecord,
@@ -129,6 +130,7 @@ _BODIES: dict[int, Callable[[bytes], Json]] = {
     Kind.BEACON: _beacon_json,
     Kind.CHALLENGE: lambda body: plain(ChallengeBody.decode(body)),
     Kind.EVIDENCE: lambda body: plain(EvidenceBody.decode(body)),
+    Kind.KEY: lambda body: plain(KeyBody.decode(body)),
 }
 
 
@@ -163,6 +165,7 @@ def task_json(task: TaskRecord, *, funded: bool, built_in: bool, current: bool) 
         "evaluated": task.spec.evaluated,
         "funded": funded,
         "built_in": built_in,
+        "sealed_splits": [plain(split) for split in task.splits],
         "current": current,
         "spec": plain(task.spec),
     }
@@ -172,6 +175,8 @@ def epoch_json(epoch: EpochRecord, task: TaskRecord | None) -> Json:
     """An epoch; hashes that are not known yet are null."""
     return {
         **plain(epoch),
+        "sealed": epoch.sealed.hex() or None,
+        "key": epoch.key.hex() or None,
         "boundary": epoch.boundary.hex() or None,
         "beacon": epoch.beacon.hex() or None,
         "task_name": None if task is None else task.spec.name,

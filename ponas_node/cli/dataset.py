@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,12 @@ _EXAMPLES = """\
   ponas dataset import pixels.csv --label-column 1 --image 28x28x1 --out pixels.pnd
   ponas dataset import photos/ --out photos.pnd
   ponas dataset generate --difficulty 70 --seed 07 --train 8192 --out glyphs.pnd
+  ponas dataset seal table.pnd --splits 5 --out public.pnd
   ponas dataset show table.pnd
   ponas dataset show mnist-5k
 """
 _MOST_FILE = 1 << 30
+_MOST_SPLITS = 64
 _SHOWN_CLASSES = 30
 
 
@@ -37,6 +40,7 @@ def register(subparsers: options.Subparsers) -> None:
     parts = parser.add_subparsers(dest="part", metavar="ACTION", required=True)
     _register_import(parts)
     _register_generate(parts)
+    _register_seal(parts)
     show = options.add_command(parts, "show", "what a data set holds", "Show a data set.", _EXAMPLES)
     show.add_argument("source", metavar="FILE|NAME", help="a file that `import` made, or the name of a built-in one")
     options.add_json(show)
@@ -67,6 +71,19 @@ def _register_generate(parts: options.Subparsers) -> None:
     add("--test", type=int, default=2048, metavar="N", help="samples to be judged by (default: %(default)s)")
     _add_out(parser)
     parser.set_defaults(run=_generate)
+
+
+def _register_seal(parts: options.Subparsers) -> None:
+    text = (
+        "Cut the test split into equal parts: one stays in the data set, the others are encrypted, each under a key of "
+        "its own. The keys go into a file for you alone, OUT.keys.json; a task that names it is judged by a sealed "
+        "split in each of its first competitions. docs/publishing-a-task.md explains it."
+    )
+    parser = options.add_command(parts, "seal", "seal parts of the test split", text, _EXAMPLES)
+    parser.add_argument("source", metavar="FILE", type=Path, help="a data set that `import` made; keep it to yourself")
+    parser.add_argument("--splits", metavar="N", type=int, required=True, help="how many sealed splits, 1 to 64")
+    _add_out(parser)
+    parser.set_defaults(run=_seal)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +123,49 @@ def _generate(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(f"--seed {arguments.seed!r} must be hexadecimal digits, two for each byte.", USAGE) from error
     return _write(dataset, out, arguments.json, ())
+
+
+def _seal(arguments: argparse.Namespace) -> int:
+    from chain.artifact import artifact_id
+    from consensus.datasets import BadDataset, cut_test, seal_split
+    from ponas_node.files import write_whole
+    from ponas_node.split_keys import SplitKey, write_split_keys
+
+    if not 1 <= arguments.splits <= _MOST_SPLITS:
+        raise UserError(f"--splits must be from 1 to {_MOST_SPLITS}.", USAGE)
+    source, out = arguments.source.expanduser(), options.out_path(arguments)
+    names = [out.with_name(f"{out.stem}.{number}.sealed") for number in range(1, arguments.splits + 1)]
+    keys = out.with_name(f"{out.stem}.keys.json")
+    for path in (keys, *names):
+        if path.exists():
+            raise UserError(f"{path} exists already and was left as it is: choose another name with --out.")
+    try:
+        dataset, parts = cut_test(_read(source), arguments.splits)
+    except BadDataset as error:
+        raise UserError(str(error)) from error
+    splits = []
+    for path, part in zip(names, parts, strict=True):
+        key = secrets.token_bytes(32)
+        data = seal_split(part, key)
+        write_whole(path, data)
+        splits.append(SplitKey(artifact_id(data), path, key))
+    write_split_keys(keys, splits)
+    _write(dataset, out, arguments.json, ())
+    if not arguments.json:
+        print_facts({"sealed splits": f"{len(splits)} of {len(parts[0])} samples", "their keys, secret": keys})
+    return 0
+
+
+def _read(path: Path) -> Dataset:
+    from consensus.datasets import decode_dataset
+
+    if path.is_file() and path.stat().st_size > _MOST_FILE:
+        raise UserError(f"{path} is larger than {_MOST_FILE >> 20} MiB.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"The data set {path} cannot be read: {error.strerror}.", USAGE) from error
+    return decode_dataset(data, len(data))
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -91,7 +91,7 @@ def _transaction(answer: Answer) -> None:
 def _epoch(answer: Answer) -> None:
     print_facts(_pick(
         answer, "number", "task_name", "task", "phase", "bounty_text", "baseline_correct", "commits", "results",
-        "beacon", "seed", "settled", "void",
+        "sealed", "key", "beacon", "seed", "settled", "void",
     ))  # fmt: skip
     print()
     print_rows(

@@ -14,6 +14,7 @@ from ponas_node.cli.errors import USAGE, UserError
 from ponas_node.cli.options import Subparsers, add_command, add_passphrase, unlock
 from ponas_node.config import NodeConfig
 from ponas_node.pool_config import TERMS, BadPoolConfig, PoolOptions, pool_options
+from ponas_node.split_keys import BadSplitKeys, SplitKey, read_split_keys
 from ponas_node.strategies import NAMES
 from pool.search import DEFAULT_STRATEGY
 
@@ -38,6 +39,10 @@ def register(subparsers: Subparsers) -> None:
     add_node_options(parser)
     parser.add_argument("--wallet", metavar="FILE", type=Path, help="wallet whose seats this node mints for")
     add_passphrase(parser)
+    parser.add_argument(
+        "--split-keys", action="append", default=[], type=Path, metavar="FILE",
+        help="keys of your sealed test splits, to be shown in their time (needs --wallet); may be repeated",
+    )  # fmt: skip
     parser.add_argument("--pool", action="store_true", help="run a mining pool on the API port (needs --wallet)")
     add_pool_options(parser)
     parser.set_defaults(run=run)
@@ -136,12 +141,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the node."""
     if arguments.pool and arguments.wallet is None:
         raise UserError("--pool needs --wallet: the pool seals, reveals and mints with that key.", USAGE)
-    genesis = read_genesis(arguments.genesis)
+    if arguments.split_keys and arguments.wallet is None:
+        raise UserError("--split-keys needs --wallet: it pays the fees for showing them.", USAGE)
+    genesis, splits = read_genesis(arguments.genesis), _splits(arguments.split_keys)
     key = unlock(arguments) if arguments.wallet is not None else None
     config = node_config(arguments, "pool" if arguments.pool else "node", pool=arguments.pool)
+    config = replace(config, splits=splits)
     if arguments.pool:
         config = replace(config, pool_options=_pool_options(arguments))
     return start(config, genesis, key, arguments.verbose)
+
+
+def _splits(paths: list[Path]) -> tuple[SplitKey, ...]:
+    try:
+        return tuple(split for path in paths for split in read_split_keys(path.expanduser()))
+    except BadSplitKeys as error:
+        raise UserError(f"--split-keys: {error}.", USAGE) from error
 
 
 def _pool_options(arguments: argparse.Namespace) -> PoolOptions:

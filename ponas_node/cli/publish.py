@@ -63,22 +63,24 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace, task: TaskFile, key: PrivateKey | None, fee: int | None) -> int:
     from chain.types import Kind
-    from consensus.tasks import check_spec
+    from consensus.tasks import check_spec, check_splits
     from consensus.types import PublishBody, task_id
     from ponas_node.cli.transactions import fetch_genesis, make_transaction
     from ponas_node.client import NodeClient
     from ponas_node.units import format_amount
 
-    total = task.epochs * task.spec.bounty_per_epoch
+    bounties, splits = task.epochs * task.spec.bounty_per_epoch, tuple(split for split, _ in task.splits)
     async with NodeClient(arguments.node) as client:
         genesis = await fetch_genesis(client, arguments.genesis)
         check_spec(task.spec, genesis.consensus)
+        check_splits(task.spec, splits, genesis.consensus)
+        total = bounties + len(splits) * genesis.consensus.split_deposit
         _describe(genesis, task)
         if key is None:
             print("All is well with this task; nothing was sent.")
             return 0
         await _provide(client, arguments.data, task)
-        body = PublishBody(task.spec, task.epochs)
+        body = PublishBody(task.spec, task.epochs, splits)
         transaction = await make_transaction(client, genesis, key, Kind.PUBLISH, body, fee, total)
         print_facts({"fee": format_amount(transaction.fee), "you pay": format_amount(total + transaction.fee)})
         options.confirm(arguments, "Publish it?")
@@ -103,17 +105,24 @@ def _describe(genesis: Genesis, task: TaskFile) -> None:
         "judged by": f"{spec.evaluated} test samples, at least {spec.baseline_correct} correct",
         "bounty": f"{format_amount(spec.bounty_per_epoch)} for each of {task.epochs} epochs",
     })  # fmt: skip
+    if task.splits:
+        deposit = format_amount(genesis.consensus.split_deposit)
+        print_facts({"sealed": f"{len(task.splits)} test splits, {deposit} each until its key is shown"})
 
 
 async def _provide(client: NodeClient, data: Path | None, task: TaskFile) -> None:
-    """See to it that the node can get the dataset: it takes no task whose dataset it could not check."""
-    if data is not None and task.dataset is not None:
-        await asyncio.to_thread(node_artifacts(data).put, task.dataset)
-    if not await client.has_artifact(task.spec.dataset):
-        raise UserError(
-            f"The node at {client.url} does not hold the dataset {task.spec.dataset.hex()[:16]}: "
-            "name the data directory of your own node with --data, and that node with --node."
-        )
+    """See to it that the node has the dataset and the sealed splits: else it could not check the task."""
+    own = [] if task.dataset is None else [task.dataset]
+    if data is not None:
+        store = node_artifacts(data)
+        for artifact in (*own, *(sealed for _, sealed in task.splits)):
+            await asyncio.to_thread(store.put, artifact)
+    for id in (task.spec.dataset, *(split.artifact for split, _ in task.splits)):
+        if not await client.has_artifact(id):
+            raise UserError(
+                f"The node at {client.url} does not hold the dataset or sealed split {id.hex()[:16]}: "
+                "name the data directory of your own node with --data, and that node with --node."
+            )
 
 
 def node_artifacts(data: Path) -> ArtifactStore:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ponas_node.cli.errors import USAGE, UserError
 
 if TYPE_CHECKING:
-    from consensus.types import TaskSpec
+    from consensus.types import SealedSplit, TaskSpec
 
 _MOST_FILE = 1 << 20
 MOST_DATASET = 1 << 30
 _SHAPE = ("dataset_bytes", "height", "width", "channels", "classes", "test_samples")
 _RECIPE = ("max_parameters", "max_macs", "steps", "batch", "segments", "learning_rate", "eval_samples", "baseline")
 _REQUIRED = frozenset({"name", "dataset", "space", *_RECIPE})
-_OPTIONAL = frozenset({"bounty_per_epoch", "epochs", *_SHAPE})
+_OPTIONAL = frozenset({"bounty_per_epoch", "epochs", "sealed", *_SHAPE})
 
 # What `ponas train --task digits` trains; the network's own tasks stand in its genesis file.
 DIGITS: dict[str, Any] = {
@@ -29,11 +29,15 @@ BUILT_IN = {"digits": DIGITS}
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A task as its publisher wrote it. `dataset`: its bytes, or None where the file names it by its id only."""
+    """A task as its publisher wrote it. `dataset`: its bytes, or None where the file names it by its id only.
+
+    `splits`: the encrypted bytes of its sealed test splits, with what is published of them.
+    """
 
     spec: TaskSpec
     epochs: int
     dataset: bytes | None
+    splits: tuple[tuple[SealedSplit, bytes], ...] = ()
 
 
 def load_task(name: str) -> TaskFile:
@@ -84,10 +88,26 @@ def build_task(raw: dict[str, Any], folder: Path) -> TaskFile:
         **{name: raw[name] for name in _RECIPE},
     )
     try:
-        return TaskFile(TaskSpec.decode(spec.encode()), epochs, data)
+        spec = TaskSpec.decode(spec.encode())
     except (BadEncoding, TypeError, ValueError, OverflowError) as error:
         text = str(error).replace("TaskSpec.", "")
         raise UserError(f"Task file: {text}. See docs/publishing-a-task.md.") from error
+    return TaskFile(spec, epochs, data, _splits(raw.get("sealed"), folder, spec))
+
+
+def _splits(name: object, folder: Path, spec: TaskSpec) -> tuple[tuple[SealedSplit, bytes], ...]:
+    from consensus.tasks import sealed_bytes
+    from ponas_node.split_keys import BadSplitKeys, read_split_keys
+
+    if name is None:
+        return ()
+    if not isinstance(name, str):
+        raise UserError("Task file: sealed is the path of a file of keys that `ponas dataset seal` wrote.")
+    try:
+        splits = read_split_keys(folder / Path(name).expanduser())
+        return tuple((split.public, split.read(sealed_bytes(spec))) for split in splits)
+    except BadSplitKeys as error:
+        raise UserError(f"Task file: sealed: {error}. See docs/publishing-a-task.md.") from error
 
 
 def _bounty(value: object) -> int:

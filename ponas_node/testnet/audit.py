@@ -13,7 +13,7 @@ from chain.keys import address_of, address_text
 from chain.store import Store
 from chain.types import CoinbaseBody
 from consensus import records
-from consensus.facts import ScoreFact, fact_key
+from consensus.facts import ScoreFact, fact_key, score_fact
 from consensus.genesis import Genesis
 from consensus.rules import ConsensusRules
 from consensus.types import EpochRecord, ResultRecord
@@ -135,7 +135,7 @@ def _score_fact(node: NodeAudit, result: ResultRecord) -> ScoreFact | None:
     epoch = records.epoch(node.chain.state, result.epoch)
     if task is None or epoch is None:
         return None
-    return ScoreFact(task.spec, result.genotype, result.model, result.model_bytes, epoch.beacon)
+    return score_fact(task.spec, epoch, result.genotype, result.model, result.model_bytes)
 
 
 def _evaluated(node: NodeAudit, results: list[ResultRecord]) -> int:

@@ -30,7 +30,7 @@ def consensus_parameters(genesis_time: int) -> ConsensusParameters:
         commit_leaves=512, commit_deposit=COIN, reveals_per_block=32, payout_entries=32, vdf_discriminant_bits=512,
         vdf_iterations=400_000, max_model_bytes=2 << 20, max_dataset_bytes=16 << 20, max_tasks=64,
         reveal_bond=2 * COIN, challenge_slots=45, challenge_deposit=5 * COIN, challenges_per_block=2,
-        max_segment_macs=20_000_000_000, max_state_bytes=16 << 20,
+        max_segment_macs=20_000_000_000, max_state_bytes=16 << 20, key_slots=3, split_deposit=20 * COIN,
     )  # fmt: skip
 
 

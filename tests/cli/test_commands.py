@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import json
+import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from chain.failures import StoreError
 from chain.keys import address_text
 from chain.store import Store
 from consensus import exact, records
-from consensus.datasets import digits
+from consensus.datasets import decode_dataset, digits, with_sealed_test
 from consensus.exact import Recipe
 from consensus.spaces import get_space
 from consensus.tasks import input_shape
@@ -25,8 +27,9 @@ from consensus.types import ChallengeBody
 from ponas_node.cli.errors import explain
 from ponas_node.cli.main import main
 from ponas_node.cli.output import clean
+from ponas_node.split_keys import read_split_keys
 from ponas_node.wallet import create_wallet, read_wallet
-from tests.cli.conftest import PASSPHRASE, one_line
+from tests.cli.conftest import DIGITS, PASSPHRASE, one_line
 from tests.consensus.world import Found
 
 TO = address_text(bytes(range(20)))
@@ -239,6 +242,44 @@ def test_publish_needs_its_dataset_at_the_node(run, node, funded, tmp_path):
     assert "not the data directory" in run(*publish, "--data", tmp_path / "nowhere", code=1)
     run(*publish, "--data", tmp_path / "node")
     assert len(list(node.view.artifacts.root.iterdir())) == 1
+
+
+def test_sealed_splits_are_cut_published_and_shown(run, node, funded, tmp_path):
+    Path("own.pnd").write_bytes(DIGITS)
+    assert "4 of 74 samples" in run("dataset", "seal", "own.pnd", "--splits", 4, "--out", "public.pnd")
+    keys = Path("public.keys.json")
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    splits = read_split_keys(keys)
+    public = decode_dataset(Path("public.pnd").read_bytes(), 1 << 20)
+    secret = {sample.tobytes() for sample in digits().test.samples}
+    for split in splits:
+        opened = with_sealed_test(public, split.read(74 * 66 + 16), split.key)
+        assert {sample.tobytes() for sample in opened.test.samples} <= secret
+    assert "left as it is" in run("dataset", "seal", "own.pnd", "--splits", 4, "--out", "public.pnd", code=1)
+    assert "keys.json exists" in run("dataset", "seal", "own.pnd", "--splits", 1, "--out", "public.x", code=1)
+
+    path = write_task(dataset="public.pnd", sealed="public.keys.json", eval_samples=74)
+    publish = ["publish", path, "--wallet", funded, "--node", node.url, "--yes"]
+    assert "4 test splits" in run("publish", path, "--dry-run", "--node", node.url)
+    assert "--data" in run(*publish, code=1)
+    out = run(*publish, "--data", tmp_path / "node")
+    [transaction] = node.view.mempool.best_first()
+    assert all(split.key.hex() not in out and split.key not in transaction.raw for split in splits)
+    node.world.mint(transaction)
+    task = records.task(node.view.chain.state, records.ids(node.view.chain.state, records.FUNDED)[-1])
+    assert task.splits == tuple(split.public for split in splits)
+    assert all(node.view.artifacts.has(split.artifact) for split in splits)
+    with urllib.request.urlopen(f"{node.url}/v1/tasks/{task.id.hex()}") as answer:
+        shown = json.load(answer)
+    assert [split["artifact"] for split in shown["sealed_splits"]] == [split.artifact.hex() for split in splits]
+
+    splits[0].file.write_bytes(bytes(74 * 66 + 16))
+    assert "not the sealed split" in run("publish", path, "--dry-run", "--node", node.url, code=1)
+    splits[0].file.unlink()
+    assert "cannot be read" in run("publish", path, "--dry-run", "--node", node.url, code=1)
+    for content in (b"", b"[]", b'{"splits": 5}', b'{"splits": [{"artifact": "", "file": "../x", "key": ""}]}'):
+        keys.write_bytes(content)
+        assert "file of split keys" in run("publish", path, "--dry-run", "--node", node.url, code=1)
 
 
 def test_publish_dry_run_sends_nothing(run, node):

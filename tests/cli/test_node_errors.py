@@ -51,6 +51,11 @@ def test_data_directory_is_a_file(fail, genesis):
     assert Path("d").read_text() == "precious"
 
 
+def test_split_keys(fail, genesis, tmp_path):
+    assert "needs --wallet" in fail("--genesis", genesis, "--split-keys", "none", code=2)
+    assert "cannot be read" in fail("--genesis", genesis, "--wallet", "w", "--split-keys", "none", code=2)
+
+
 def test_port_in_use(fail, genesis):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -154,8 +154,8 @@ def test_tasks_with_the_highest_bounty_go_first(world: World) -> None:
     high = dataclasses.replace(SPEC, name="high", bounty_per_epoch=20)
     world.mint_to(1)
     world.mint(
-        world.sign(world.keys[1], Kind.PUBLISH, PublishBody(low, 1)),
-        world.sign(world.keys[1], Kind.PUBLISH, PublishBody(high, 1), after=1),
+        world.sign(world.keys[1], Kind.PUBLISH, PublishBody(low, 1, ())),
+        world.sign(world.keys[1], Kind.PUBLISH, PublishBody(high, 1, ()), after=1),
     )
     names = []
     for n in range(3):

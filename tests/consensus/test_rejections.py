@@ -236,13 +236,13 @@ def test_tasks_that_cannot_be_run(world: World, changes: dict[str, object], code
     world.facts.false.add(bytes([9]) * 32)
     spec = dataclasses.replace(SPEC, **{"bounty_per_epoch": 7, **changes})
     with pytest.raises(BadTransaction) as caught:
-        world.apply(world.sign(world.keys[1], Kind.PUBLISH, PublishBody(spec, 1)))
+        world.apply(world.sign(world.keys[1], Kind.PUBLISH, PublishBody(spec, 1, ())))
     assert caught.value.code == code
 
 
 def test_unknown_kinds_and_low_fees(world: World) -> None:
     with pytest.raises(BadTransaction) as caught:
-        world.apply(dataclasses.replace(world.sign(world.keys[1], Kind.EVIDENCE, PublishBody(SPEC, 1)), kind=8))
+        world.apply(dataclasses.replace(world.sign(world.keys[1], Kind.EVIDENCE, PublishBody(SPEC, 1, ())), kind=9))
     assert caught.value.code == "unknown_kind"
     with pytest.raises(BadTransaction) as caught:
         world.apply(dataclasses.replace(world.commit(world.keys[1], [world.find(1, 150)]), fee=3))

@@ -29,6 +29,7 @@ from consensus.facts import (
     BeaconFact,
     ChallengeFact,
     DatasetFact,
+    KeyFact,
     ScoreFact,
     fact_key,
     facts_of,
@@ -42,10 +43,14 @@ from consensus.types import (
     ChallengeBody,
     CommitBody,
     EvidenceBody,
+    KeyBody,
     Payout,
+    PublishBody,
     ResultRecord,
     RevealBody,
+    SealedSplit,
     TaskSpec,
+    key_hash,
     seal,
 )
 
@@ -62,7 +67,8 @@ CONSENSUS = ConsensusParameters(
     beacon_grace=2, seats=3, seat_epochs=2, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
     commit_deposit=1000, reveals_per_block=8, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
     max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=700, challenge_slots=24,
-    challenge_deposit=900, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28,
+    challenge_deposit=900, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28, key_slots=2,
+    split_deposit=5000,
 )  # fmt: skip
 SPEC = TaskSpec(
     name="table", dataset=bytes(32), dataset_bytes=100, height=8, width=8, channels=1, classes=10, test_samples=300,
@@ -77,7 +83,7 @@ class TableFacts:
     def __init__(self) -> None:
         self.answers: dict[bytes, int] = {}
         self.scores: dict[bytes, int] = {}  # model id -> correct
-        self.false: set[bytes] = set()  # beacon outputs and datasets that do not verify
+        self.false: set[bytes] = set()  # beacon outputs, datasets and keys that do not verify
         self.forged: set[bytes] = set()  # leaves that do not follow from the one before
 
     def get(self, key: bytes) -> int | None:
@@ -90,11 +96,18 @@ class TableFacts:
             answer = int(fact.output not in self.false)
         elif isinstance(fact, DatasetFact):
             answer = TRUE if fact.spec.dataset not in self.false else FALSE
+        elif isinstance(fact, KeyFact):
+            answer = TRUE if fact.key not in self.false else FALSE
         elif isinstance(fact, ChallengeFact):
             answer = TRUE if fact.after in self.forged else FALSE
         else:
             raise TypeError(f"{fact!r} is no fact")
         self.answers[fact_key(fact)] = answer
+
+
+def split_of(i: int) -> tuple[bytes, bytes]:
+    """Artifact and key of a sealed split."""
+    return bytes([0x50, i]) * 16, bytes([0x4B, i]) * 16
 
 
 @dataclasses.dataclass
@@ -254,6 +267,16 @@ class World:
 
     def evidence(self, reporter: PrivateKey, first: Header, second: Header, after: int = 0) -> Transaction:
         return self.sign(reporter, Kind.EVIDENCE, EvidenceBody(first, second), after=after)
+
+    def publish(self, key: PrivateKey, spec: TaskSpec, epochs: int, splits: int = 0) -> Transaction:
+        """Publishes a task whose sealed split i has the artifact and the key of `split_of(i)`."""
+        sealed = tuple(SealedSplit(artifact, key_hash(secret)) for artifact, secret in map(split_of, range(splits)))
+        return self.sign(key, Kind.PUBLISH, PublishBody(spec, epochs, sealed))
+
+    def show(self, key: PrivateKey, split: int, epoch: int | None = None) -> Transaction:
+        """Shows the key of sealed split `split`."""
+        number = records.current_epoch(self.chain.state).number if epoch is None else epoch
+        return self.sign(key, Kind.KEY, KeyBody(number, split_of(split)[1]))
 
     def balance(self, key: PrivateKey) -> int:
         return accounts.account(self.chain.state, key.address).balance

@@ -30,14 +30,18 @@ class AnyFacts:
 def scenes(tmp_path_factory):
     """States in the phases of a competition, each with its world and a transaction of every kind that fits there."""
     found = []
-    for phase in ("commit", "beacon", "reveal"):
+    for phase in ("commit", "beacon", "key", "reveal"):
         world = World(tmp_path_factory.mktemp(phase) / "db")
         parameters, key = world.genesis.consensus, world.keys[1]
         spec = dataclasses.replace(SPEC, name="other", bounty_per_epoch=500)
         fitting = [
             world.sign(key, Kind.TRANSFER, TransferBody((Output(world.keys[2].address, 9),) * 3)),
-            world.sign(key, Kind.PUBLISH, PublishBody(spec, 2), fee=50_000),
+            world.sign(key, Kind.PUBLISH, PublishBody(spec, 2, ()), fee=50_000),
         ]
+        if phase == "key":
+            world.mint(world.publish(key, spec, 2, splits=2))
+            world.mint_to(16)
+            world.mint()  # the next epoch is the published task's
         world.mint_to(1)
         finds = [world.find(1, 150), world.find(2, 120)]
         commit = world.commit(key, finds)
@@ -46,9 +50,12 @@ def scenes(tmp_path_factory):
         else:
             world.mint(commit)
             world.mint_to(parameters.commit_close + 1)
-            fitting = [dataclasses.replace(each, nonce=1) for each in fitting]
+            nonce = accounts.account(world.chain.state, key.address).nonce
+            fitting = [dataclasses.replace(each, nonce=nonce) for each in fitting]
             if phase == "beacon":
                 fitting.append(world.beacon(key))
+            elif phase == "key":
+                fitting.append(world.show(key, 0))
             else:
                 world.mint(world.beacon())
                 world.mint_to(parameters.reveal_open)
@@ -112,7 +119,7 @@ def fuzz(scenes, inputs):
 
     campaign("transactions", inputs, trial)
     print(f"transactions: {counts}, kinds applied {sorted(applied)}, codes {sorted(codes)}")
-    assert applied == {Kind.TRANSFER, Kind.PUBLISH, Kind.COMMIT, Kind.REVEAL, Kind.BEACON}
+    assert applied == {Kind.TRANSFER, Kind.PUBLISH, Kind.COMMIT, Kind.REVEAL, Kind.BEACON, Kind.KEY}
     assert counts["refused"] > inputs // 2 and {"bad_encoding", "missing_facts", "unknown_kind"} <= codes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from chain.keys import address_of
 from chain.types import CoinbaseBody
 from consensus import records
-from consensus.facts import ScoreFact, fact_key
+from consensus.facts import fact_key, score_fact
 from ponas_node.client import NodeClient
 from ponas_node.pool_check import check
 from tests.network.cluster import cluster, key
@@ -47,7 +47,7 @@ async def test_search_wins_seats_and_pays_members(tmp_path: Path) -> None:
             for result in group.winners(late):
                 task = records.task(node.chain.state, result.task)
                 epoch = records.epoch(node.chain.state, result.epoch)
-                fact = ScoreFact(task.spec, result.genotype, result.model, result.model_bytes, epoch.beacon)
+                fact = score_fact(task.spec, epoch, result.genotype, result.model, result.model_bytes)
                 assert node.oracle.get(fact_key(fact)) == result.correct
         for seat in records.active_seats(late.chain.state):
             assert records.result(late.chain.state, seat) is not None

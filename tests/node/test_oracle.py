@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import random
 from pathlib import Path
 
 import pytest
 
 from chain.artifact import artifact_id
 from chain.store import Store
-from consensus.datasets import digits, encode_dataset
-from consensus.facts import FALSE, TRUE, BeaconFact, ChallengeFact, DatasetFact, fact_key
+from consensus.datasets import cut_test, digits, encode_dataset, seal_split
+from consensus.exact import decode_model, draw_samples, evaluate, train
+from consensus.facts import FALSE, TRUE, BeaconFact, ChallengeFact, DatasetFact, KeyFact, fact_key, score_fact
+from consensus.spaces import get_space
+from consensus.tasks import input_shape
+from consensus.types import EpochRecord
 from ponas_node.artifacts import ArtifactStore
+from ponas_node.job_inputs import recipe_of
 from ponas_node.oracle import FOR_BLOCK, FOR_MEMPOOL, FOR_OWN_SEARCH, Oracle, Unavailable, _PriorityLock
 from tests.network.cluster import small_task
 
@@ -38,7 +44,7 @@ async def parts(tmp_path: Path):
 
 async def test_dataset_is_fetched_checked_once_and_remembered(parts) -> None:
     oracle, remote, asked, store, artifacts, fetch = parts
-    fact = DatasetFact(small_task())
+    fact = DatasetFact(small_task(), ())
     with pytest.raises(Unavailable):
         await oracle.establish(fact, FOR_BLOCK)
     assert oracle.get(fact_key(fact)) is None
@@ -78,10 +84,43 @@ async def test_datasets_that_do_not_fit_are_false(parts) -> None:
     wrong_shape = dataclasses.replace(small_task(), height=9)
     no_dataset = dataclasses.replace(small_task(), dataset=artifact_id(rubbish), dataset_bytes=len(rubbish))
     for spec in (wrong_split, wrong_shape, no_dataset):
-        assert await oracle.establish(DatasetFact(spec), FOR_BLOCK) == FALSE
+        assert await oracle.establish(DatasetFact(spec, ()), FOR_BLOCK) == FALSE
     lying_size = dataclasses.replace(small_task(), dataset_bytes=len(data) + 1)
     with pytest.raises(Unavailable, match="stated"):
-        await oracle.establish(DatasetFact(lying_size), FOR_BLOCK)
+        await oracle.establish(DatasetFact(lying_size, ()), FOR_BLOCK)
+
+
+async def test_a_model_is_judged_on_the_split_that_the_key_opens(parts) -> None:
+    oracle, remote, asked, _, _, _ = parts
+    public, (secret,) = cut_test(digits(), 1)
+    data, key = encode_dataset(public), bytes([7]) * 32
+    sealed = seal_split(secret, key)
+    remote[artifact_id(data)] = data
+    spec = dataclasses.replace(
+        small_task(), dataset=artifact_id(data), dataset_bytes=len(data), test_samples=len(secret), eval_samples=100
+    )
+    with pytest.raises(Unavailable):
+        await oracle.establish(DatasetFact(spec, (artifact_id(sealed),)), FOR_BLOCK)
+    assert artifact_id(sealed) in asked, "a task is taken only where its sealed splits are here"
+    remote[artifact_id(sealed)] = sealed
+    assert await oracle.establish(DatasetFact(spec, (artifact_id(sealed),)), FOR_BLOCK) == TRUE
+    assert await oracle.establish(KeyFact(spec, artifact_id(sealed), key), FOR_BLOCK) == TRUE
+    assert await oracle.establish(KeyFact(spec, artifact_id(sealed), bytes(32)), FOR_BLOCK) == FALSE
+
+    genotype = get_space(spec.space).sample(random.Random(1))
+    graph = get_space(spec.space).decode(genotype, input_shape(spec))
+    trained = train(graph, public, recipe_of(spec), bytes(32))
+    remote[trained.leaves[-1]] = trained.model
+    epoch = EpochRecord(
+        number=0, task=bytes(32), seed=bytes(32), bounty=0, sealed=artifact_id(sealed), key=key, boundary=bytes(32),
+        beacon=bytes([3]) * 32, commits=0, results=0, settled=False, void=False, settled_slot=0, winners=(),
+    )  # fmt: skip
+    model = decode_model(trained.model, graph)
+    picked = draw_samples(epoch.beacon, len(secret), spec.eval_samples)
+    for shown, split in ((epoch, secret), (dataclasses.replace(epoch, key=b""), public.test)):
+        fact = score_fact(spec, shown, genotype, trained.leaves[-1], len(trained.model))
+        expected = evaluate(graph, model, split.samples[picked], split.labels[picked], "cpu")
+        assert await oracle.establish(fact, FOR_BLOCK) == expected
 
 
 async def test_a_false_beacon(parts) -> None:

@@ -40,7 +40,8 @@ class Calibration:
 
     `least_seconds`: who makes the last block before the commits close knows its parent for so long before the next
     block fixes it. Were the delay shorter, it could try blocks until the beacon suits it. `most_seconds`: from when a
-    prover starts to the last slot whose block can carry the beacon.
+    prover starts, in an epoch with a sealed test split, where it waits for the key, to the last slot whose block can
+    carry the beacon.
     """
 
     iterations: int
@@ -78,7 +79,7 @@ class Calibration:
 def calibrate(parameters: ConsensusParameters, speed: float) -> Calibration:
     """The delay of the network with these parameters on a machine of this speed."""
     slot = parameters.slot_milliseconds / 1000
-    first, last = parameters.commit_close + 1, parameters.reveal_open + parameters.beacon_grace - 1
+    first, last = parameters.boundary_slot(0, sealed=True) + 1, parameters.reveal_open + parameters.beacon_grace - 1
     return Calibration(
         parameters.vdf_iterations,
         speed,

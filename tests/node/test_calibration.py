@@ -36,15 +36,15 @@ def test_the_speed_is_that_of_tries_which_last() -> None:
 
 def test_the_bounds_follow_from_the_phases() -> None:
     p = dataclasses.replace(
-        consensus_parameters(0), slot_milliseconds=2000, commit_close=40, reveal_open=46, beacon_grace=4,
-        vdf_iterations=1_000_000,
+        consensus_parameters(0), slot_milliseconds=2000, commit_close=40, key_slots=3, reveal_open=46,
+        beacon_grace=4, vdf_iterations=1_000_000,
     )  # fmt: skip
     found = calibrate(p, 200_000.0)
-    assert (found.seconds, found.least_seconds, found.most_seconds) == (5.0, 4.0, 16.0)
+    assert (found.seconds, found.least_seconds, found.most_seconds) == (5.0, 4.0, 10.0)
     assert found.long_enough and found.in_time
-    assert found.verdict.startswith("FITS: only a machine more than 1.2 times") and "3.2 times as slow" in found.verdict
+    assert found.verdict.startswith("FITS: only a machine more than 1.2 times") and "2.0 times as slow" in found.verdict
     fast, slow = calibrate(p, 250_000.0), calibrate(p, 62_500.0)
-    assert not fast.long_enough and fast.in_time and "from 1000001 to 4000000 iterations" in fast.verdict
+    assert not fast.long_enough and fast.in_time and "from 1000001 to 2500000 iterations" in fast.verdict
     assert slow.long_enough and not slow.in_time and slow.verdict.startswith("TOO LONG")
 
 
@@ -54,7 +54,7 @@ def test_the_command_says_it_for_a_genesis(tmp_path: Path, capsys) -> None:
     assert main(["selftest", "--device", "cpu", "--genesis", str(path), "--json"]) == 0
     beacon = json.loads(capsys.readouterr().out)["beacon"]
     assert beacon["discriminant_bits"] == 256 and beacon["iterations_per_second"] > 1000
-    assert beacon["least_seconds"] == 0.8 and beacon["most_seconds"] == 3.2
+    assert beacon["least_seconds"] == 0.8 and beacon["most_seconds"] == 2.0
     assert not beacon["long_enough"] and beacon["in_time"] and beacon["verdict"].startswith("TOO SHORT")
     assert main(["selftest", "--device", "cpu", "--genesis", str(tmp_path / "none.json")]) == 1
     assert "genesis file" in capsys.readouterr().err

@@ -38,9 +38,8 @@ class Branches:
         self.adopted = 0
         self.refused = 0
 
-    @property
-    def joining(self) -> bool:
-        """Whether the node was away and has yet to find out which branch its network is on."""
+    def is_joining(self) -> bool:
+        """Whether the node was away and has yet to find out which branch its network is on, by clock and tip."""
         chain = self._chain
         before = chain.horizon
         chain.horizon = self._following.look(self._node.slot(), chain.tip.slot)

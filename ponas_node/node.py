@@ -294,7 +294,7 @@ class Node:
 
     async def receive_block(self, block: Block, peer: bytes | None) -> Outcome:
         """Check a block and follow it where it makes a longer chain; raises Invalid."""
-        joining = self.branches.joining  # by the tip before this block
+        joining = self.branches.is_joining()  # by the tip before this block
         if block.header.slot > self.slot() + EARLY:
             self.early.put(block, peer, self.slot())
             raise Ignore(f"slot {block.header.slot} has not begun yet", "early")

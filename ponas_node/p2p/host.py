@@ -66,8 +66,7 @@ class ChainView(Protocol):
 class Branches(Protocol):
     """What the node does about branches that fork deep."""
 
-    @property
-    def joining(self) -> bool:
+    def is_joining(self) -> bool:
         """Whether the node has yet to find out which branch its network is on."""
         ...
 

@@ -61,11 +61,12 @@ class Planner:
 
         Where the node is `joining`, also one whose branch is not longer than ours, but may be denser.
         """
+        self._resting, self._compared = _not_over(self._resting, now), _not_over(self._compared, now)
         ahead = [
             claim
             for claim in claims
-            if (claim.helps(height) and not _rests(self._resting, claim.key, now))
-            or (joining and not claim.known and not _rests(self._compared, claim.key, now))
+            if (claim.helps(height) and claim.key not in self._resting)
+            or (joining and not claim.known and claim.key not in self._compared)
         ]
         if not ahead:
             self._ahead_since, self._urgent = None, False
@@ -95,14 +96,9 @@ class Planner:
         self._failures.pop(key, None)
 
 
-def _rests(resting: dict[bytes, float], key: bytes, now: float) -> bool:
-    until = resting.get(key)
-    if until is None:
-        return False
-    if until <= now:
-        del resting[key]
-        return False
-    return True
+def _not_over(rests: dict[bytes, float], now: float) -> dict[bytes, float]:
+    """Those of the times, by peer, that are still to come."""
+    return {key: until for key, until in rests.items() if until > now}
 
 
 class Progress:
@@ -179,7 +175,7 @@ class Syncer:
         best = max([height, *(session.height for session in self._roster)]) if self._gossip.syncing else height
         eta = self._progress.eta(height, best) if self._gossip.syncing else None
         speed = self._progress.speed() if self._gossip.syncing else 0.0
-        return SyncStatus(self._gossip.syncing, height, best, speed, eta, self._host.branches.joining)
+        return SyncStatus(self._gossip.syncing, height, best, speed, eta, self._host.branches.is_joining())
 
     async def run(self) -> None:
         """Never returns."""
@@ -199,7 +195,7 @@ class Syncer:
     def _choose(self) -> Session | None:
         chain = self._host.chain
         claims = [Claim(peer.key, peer.height, chain.has(peer.tip), peer.base) for peer in self._roster]
-        key = self._planner.choose(_clock(), chain.tip.height, claims, self._host.branches.joining)
+        key = self._planner.choose(_clock(), chain.tip.height, claims, self._host.branches.is_joining())
         return None if key is None else self._roster.sessions.get(key)
 
     async def _from(self, session: Session) -> None:
@@ -235,7 +231,7 @@ class Syncer:
             try:
                 await self._batches(session)
             except TooDeep:
-                if not self._host.branches.joining:
+                if not self._host.branches.is_joining():
                     raise
             else:
                 return

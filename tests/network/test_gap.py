@@ -32,7 +32,7 @@ async def test_a_network_that_was_switched_off_goes_on(tmp_path: Path) -> None:
         for name, node in group.nodes.items():
             assert node.chain.tip.id == before[name].id or node.chain.has(before[name].id)
             assert accounts.supply(node.chain.state) >= supply[name]
-            assert not node.branches.joining
+            assert not node.branches.is_joining()
         highest = max(tip.height for tip in before.values())
         await group.until("blocks follow", lambda: min(n.chain.height for n in group.nodes.values()) > highest + 2)
         group.agree()
@@ -45,7 +45,7 @@ async def test_a_network_that_was_switched_off_goes_on(tmp_path: Path) -> None:
         group.ahead += gap
         await start_all(group)
         first = group.nodes["first"]
-        assert all(node.branches.joining for node in group.nodes.values())
+        assert all(node.branches.is_joining() for node in group.nodes.values())
         resumed = p.epoch_of(first.slot())
         tip = tips["first"]
         await group.until(

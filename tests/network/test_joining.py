@@ -83,7 +83,7 @@ async def test_a_late_joiner_whose_first_peer_serves_a_private_branch_ends_on_th
         liar = await nodes.start("private")
         late = await nodes.start("late", liar)
         await until(lambda: late.chain.tip.id == private[-1].id)
-        assert late.branches.joining and late.sync_status()["joining"]
+        assert late.branches.is_joining() and late.sync_status()["joining"]
         good = await nodes.start("honest", late)
         await until(lambda: late.chain.tip.id == honest[-1].id)
         await asyncio.sleep(2)  # the longer branch is still on offer
@@ -92,7 +92,7 @@ async def test_a_late_joiner_whose_first_peer_serves_a_private_branch_ends_on_th
         # Live nodes were shown the other branch all the while, and stay on their own.
         await until(lambda: good.counters()["deep_reorgs_refused"] > 0 or len(good.peers()) == 0)
         assert good.chain.tip.id == honest[-1].id and liar.chain.tip.id == private[-1].id
-        assert not good.branches.joining and not good.branches.adopted
+        assert not good.branches.is_joining() and not good.branches.adopted
     finally:
         await nodes.stop()
 

@@ -126,7 +126,8 @@ class FakeChain:
 class Live:
     """Of a node that has followed its network all along."""
 
-    joining = False
+    def is_joining(self):
+        return False
 
 
 class FakeHost:

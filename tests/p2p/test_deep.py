@@ -55,7 +55,7 @@ class JoiningHost(FakeHost):
             self.p2p.announce_block(block.id)
 
     async def receive_block(self, block, peer):
-        _ = self.branches.joining
+        self.branches.is_joining()
         try:
             if self.chain.add_block(block).connected:
                 self.p2p.announce_block(block.id)
@@ -101,7 +101,7 @@ async def test_a_joiner_whose_first_peer_serves_a_sparse_private_branch_ends_on_
         joiner.settings = dataclasses.replace(joiner.settings, peers=(address(liar),))
         async with running(joiner):
             await until(lambda: joiner.chain.tip.id == private[-1].id)
-            assert joiner.branches.joining  # a recent tip alone makes no live node
+            assert joiner.branches.is_joining()  # a recent tip alone makes no live node
             good.settings = dataclasses.replace(good.settings, peers=(address(joiner),))
             async with running(good):
                 await until(lambda: joiner.chain.tip.id == honest[-1].id)
@@ -145,7 +145,7 @@ async def test_a_live_node_refuses_the_denser_branch(make, world):
             await until(lambda: live.refused > 0)
             await asyncio.sleep(0.5)
             assert live.chain.tip.id == private[19].id
-            assert not live.branches.joining and not live.branches.adopted
+            assert not live.branches.is_joining() and not live.branches.adopted
             assert [peer.score for peer in live.p2p.peers()] == [0]
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from chain import accounts
 from chain.chain import Outcome
 from chain.errors import BadTransaction, Ignore, Invalid, Missing, NotApplicable
-from chain.ledger import apply_transaction, begin, undo_transfer
-from chain.room import MempoolLimits, check_raise, is_full
+from chain.ledger import apply_transaction, begin
+from chain.replacing import check_raise, take_back
+from chain.room import MempoolLimits, is_full
 from chain.rules import BlockContext, Rules
-from chain.state import Overlay, StateView
+from chain.state import EmptyState, Overlay, StateView
 from chain.types import Kind, Transaction
 from chain.waiting import Entry, Standing, Waiting
 
@@ -32,7 +33,8 @@ class Mempool:
         self.rules = rules
         self.limits = limits if limits is not None else MempoolLimits()
         self._waiting = Waiting()
-        self._scratch: Overlay | None = None
+        self._start = Overlay(EmptyState())  # the tip's state at the start of the next block
+        self._scratch: Overlay | None = None  # and with the pool's transactions applied
         self._context: BlockContext | None = None
         self._floor: tuple[int, int] | None = None  # least rank in the pool, where known
 
@@ -174,33 +176,27 @@ class Mempool:
             raise Ignore(f"the sender has {count} transactions in the pool", "sender_full")
 
     def _replace(self, entry: Entry, replaced: Entry, scratch: Overlay, context: BlockContext) -> None:
-        """Put `entry` in the place of `replaced`. The sender's later ones that do not apply after it are dropped."""
-        if replaced.standing is not Standing.READY:
-            sender = accounts.account(scratch, entry.address)
-            if sender.balance < entry.transaction.fee:
-                raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
-            if entry.nonce == sender.nonce:
-                apply_transaction(self.rules, scratch, context, entry.transaction, len(self))
-                entry.standing = Standing.READY
-            self._remove(replaced)
-            self._insert(entry, replaced)
-            if entry.standing is Standing.READY:
-                self._settle(entry, scratch, context)
-            return
+        """Take `entry` instead of `replaced`: it arrives last, so it may spend what came since.
+
+        The sender's later ones are applied anew behind it; those that no longer apply are dropped.
+        """
         queue = self._waiting.queue(entry.address)
         later = [queue[nonce] for nonce in sorted(queue) if nonce >= entry.nonce]
         applied = [other for other in later if other.standing is Standing.READY]
-        trial = Overlay(scratch)
-        if not all(undo_transfer(trial, other.transaction) for other in reversed(applied)):
-            raise Ignore(f"nonce {entry.nonce} is taken by what other transactions in the pool build on", "nonce_taken")
-        apply_transaction(self.rules, trial, context, entry.transaction, len(self))
+        trial = take_back(self.rules, context, self._waiting, applied, self._start, scratch)
+        sender = accounts.account(trial, entry.address)
+        if sender.balance < entry.transaction.fee:
+            raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
+        if entry.nonce == sender.nonce:
+            apply_transaction(self.rules, trial, context, entry.transaction, len(self))
+            entry.standing = Standing.READY
         trial.merge_into(scratch)
-        entry.standing = Standing.READY
         self._remove(replaced)
-        self._insert(entry, replaced)
+        self._insert(entry)
         for other in applied[1:]:
             self._waiting.judge(other, Standing.PARKED)
-        self._settle(entry, scratch, context)
+        if entry.standing is Standing.READY:
+            self._settle(entry, scratch, context)
         for other in applied[1:]:
             if other.transaction.id in self and other.standing is not Standing.READY:
                 self._remove(other)
@@ -215,8 +211,8 @@ class Mempool:
             raise Ignore("the pool is full and the fee per byte is not above the lowest there", "pool_full")
         return True
 
-    def _insert(self, entry: Entry, in_place_of: Entry | None = None) -> None:
-        self._waiting.insert(entry, in_place_of)
+    def _insert(self, entry: Entry) -> None:
+        self._waiting.insert(entry)
         self._floor = None
 
     def _remove(self, entry: Entry) -> None:
@@ -243,8 +239,9 @@ class Mempool:
         """The scratch overlay for `context`; built anew where it is of another block."""
         if self._scratch is not None and self._context == context and self._scratch.base is state:
             return self._scratch
-        scratch = Overlay(state)
-        begin(self.rules, scratch, context)
+        start, scratch = Overlay(state), Overlay(state)
+        begin(self.rules, start, context)
+        scratch.write(start.changes)
         entries = self._waiting.park_all()
         self._floor = None
         for entry in entries:
@@ -255,7 +252,7 @@ class Mempool:
                 self._remove(entry)
             elif entry.nonce == nonce and self._try(entry, scratch, context):
                 self._settle(entry, scratch, context, entry.number)
-        self._scratch, self._context = scratch, context
+        self._start, self._scratch, self._context = start, scratch, context
         return scratch
 
     def _settle(self, entry: Entry, scratch: Overlay, context: BlockContext, before: int | None = None) -> None:

@@ -1,14 +1,12 @@
-"""How much a mempool holds, and what it takes to get a place in it."""
+"""How much a mempool holds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chain.errors import Ignore
-from chain.waiting import Entry, Waiting
+from chain.waiting import Waiting
 
 _RESERVED_PART = 8  # one eighth of the pool is for protocol transactions alone
-_RAISE = 10  # a replacement pays at least one tenth more
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +44,3 @@ def is_full(
         ordinary + count > most - most // _RESERVED_PART
         or ordinary_size + size > most_size - most_size // _RESERVED_PART
     )
-
-
-def check_raise(entry: Entry, replaced: Entry, minimum: int) -> None:
-    """A replacement pays its own minimum fee on top of a tenth more than what it replaces, and a tenth more per byte.
-
-    Raises Ignore where it does not.
-    """
-    old = replaced.transaction.fee
-    least = old + -(-old // _RAISE) + max(1, minimum)
-    if entry.transaction.fee < least or entry.rate * _RAISE < replaced.rate * (_RAISE + 1):
-        message = f"another transaction with nonce {entry.nonce} is in the pool, a replacement pays {least} or more"
-        raise Ignore(message, "nonce_taken")

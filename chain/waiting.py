@@ -93,13 +93,10 @@ class Waiting:
         """Everything, in order of arrival."""
         return sorted(self._entries.values(), key=lambda entry: entry.number)
 
-    def insert(self, entry: Entry, in_place_of: Entry | None = None) -> None:
-        """Take an entry; its sender's nonce must be free. It arrives last, or takes over the place of another."""
-        if in_place_of is None:
-            entry.number = self._next
-            self._next += 1
-        else:
-            entry.number = in_place_of.number
+    def insert(self, entry: Entry) -> None:
+        """Take an entry, the last to arrive; its sender's nonce must be free."""
+        entry.number = self._next
+        self._next += 1
         self._entries[entry.transaction.id] = entry
         self._senders.setdefault(entry.address, {})[entry.nonce] = entry
         self.size += entry.size

@@ -15,7 +15,7 @@ from chain.keys import PrivateKey
 from chain.mempool import Mempool, MempoolLimits, Standing
 from chain.rules import BlockContext
 from chain.store import Store
-from chain.types import CoinbaseBody, Kind, Output, TransferBody, coinbase_transaction, sign_transaction
+from chain.types import MAX_OUTPUTS, CoinbaseBody, Kind, Output, TransferBody, coinbase_transaction, sign_transaction
 from tests.chain.builder import Builder
 from tests.chain.rules import NETWORK, SEATS, START, USERS, TestRules, mint, transfer
 
@@ -56,6 +56,12 @@ def node(chain):
 
 def pay(sender, nonce, fee=400, amount=1, target=DAVE.address):
     return transfer(sender, nonce, target, amount, fee)
+
+
+def pay_many(sender, nonce, fee=9000, count=MAX_OUTPUTS):
+    return sign_transaction(
+        sender, NETWORK, Kind.TRANSFER, nonce, fee, TransferBody((Output(DAVE.address, 1),) * count)
+    )
 
 
 def reveal(sender, nonce, mark=0):
@@ -207,9 +213,7 @@ def test_a_replacement_pays_more(node):
 
 def test_a_larger_replacement_pays_more_per_byte(node):
     node.add(pay(ALICE, 0, 1000))
-    outputs = tuple(Output(DAVE.address, 1) for _ in range(60))
-    wide = sign_transaction(ALICE, NETWORK, Kind.TRANSFER, 0, 4000, TransferBody(outputs))
-    assert node.refused(wide) == "nonce_taken"
+    assert node.refused(pay_many(ALICE, 0, 4000, 60)) == "nonce_taken"
 
 
 def test_what_follows_a_replacement_is_judged_again(node):
@@ -232,6 +236,59 @@ def test_money_that_others_spend_already_is_not_replaced(node):
     assert list(node.pool.best_first()) == [first, spends]
     node.add(pay(ALICE, 1))
     assert node.pool.next_nonce(node.chain.state, ALICE.address) == 2
+
+
+def test_money_that_others_need_without_using_it_up_is_not_replaced(node):
+    """A payment to oneself leaves what the replaced ones paid where it is, and does not apply without it."""
+    first, paid = pay(ALICE, 0), pay(ALICE, 1, amount=5000, target=BOB.address)
+    needs = pay(BOB, 0, 300, START, BOB.address)
+    node.add(first, paid, needs)
+    assert node.refused(pay(ALICE, 1, 2000)) == "nonce_taken"
+    assert node.refused(pay(ALICE, 0, 2000)) == "nonce_taken", "the one behind it pays"
+    assert list(node.pool.best_first()) == [first, paid, needs]
+
+
+def test_two_that_need_each_other_do_not_stand_alone(node):
+    """Bob and Carol send the same coins round: each applies with what the other pays, and none of them first."""
+    first = pay(ALICE, 0, 1000, 5000, BOB.address)
+    there, back = pay(BOB, 0, 300, START + 2000, CAROL.address), pay(CAROL, 0, 300, 2 * START, BOB.address)
+    node.add(first, there, back)
+    assert node.refused(pay(ALICE, 0, 3000)) == "nonce_taken"
+    assert list(node.pool.best_first()) == [first, there, back]
+
+
+def test_what_stands_alone_does_not_hinder_a_replacement(node):
+    """What the payee pays is needed by another, but needs nothing that the replaced one paid."""
+    poor = PrivateKey(b"\7" * 32)
+    node.add(pay(BOB, 0, 1000, 5000, poor.address), pay(poor, 0, 300, 4000), pay(BOB, 2, 9000, START, BOB.address))
+    node.add(pay(ALICE, 0, amount=5000, target=BOB.address))
+    better = pay(ALICE, 0, 2000)
+    node.add(better)
+    assert next(node.pool.best_first()) == better and node.pool.ready == 3 and len(node.pool) == 4
+    node.take(mint(node.chain, 1))
+    assert node.pool.ready == 3
+
+
+def test_what_moves_too_much_is_not_replaced(node):
+    """Ten transfers of 256 outputs, of the sender or of somebody paid, are too many to be judged for one message."""
+    node.add(pay(ALICE, 0, target=BOB.address), *(pay_many(key, nonce) for key in (BOB, CAROL) for nonce in range(10)))
+    for refused in (pay(ALICE, 0, 2000), pay(CAROL, 0, 20_000)):
+        assert node.refused(refused) == "nonce_taken"
+    better = pay(CAROL, 8, 20_000)
+    node.add(better)
+    assert better.id in node.pool and node.pool.ready == len(node.pool) == 21
+
+
+def test_a_replacement_arrives_last(node):
+    """It spends what came after the one that it replaces; so does the one behind it, which came before."""
+    node.add(pay(ALICE, 0), pay(ALICE, 1), pay(BOB, 0, 300, 5000, ALICE.address))
+    better = pay(ALICE, 0, 2000, START - 1000)
+    node.add(better)
+    assert node.pool.ready == 3
+    order = [(t.address, t.nonce) for t in node.pool.transactions()]
+    assert order == [(ALICE.address, 1), (BOB.address, 0), (ALICE.address, 0)]
+    node.take(mint(node.chain, 1))
+    assert node.pool.ready == 3 and better.id in node.pool, "judged again in order of arrival"
 
 
 def test_a_ready_protocol_transaction_is_not_replaced(node):

@@ -175,11 +175,12 @@ class PoolMachine(RuleBasedStateMachine):
         followers = [t for t in self.plain.held if t.address == old.address and t.nonce >= old.nonce]
         if refusal is None:
             assert pays and old.id not in self.pool
-            at = self.plain.held.index(old)
-            self.plain.held[at] = transaction
+            self.plain.held.remove(old)
+            self.plain.held.append(transaction)
             after, _ = self.plain.judge(self.chain.state, self.context())
             here = {t.id for t in self.pool.best_first()}
             assert transaction.id in here or transaction.id not in after
+            assert after == here or self.plain.is_full(after), "judged from the beginning, all stands as it does"
             assert ready - {t.id for t in followers} <= here, "the transactions of others stay as they were"
         elif (
             refusal == "nonce_taken" and pays and transaction.fee * len(old.raw) > old.fee * len(transaction.raw) * 1.2

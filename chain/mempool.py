@@ -92,7 +92,7 @@ class Mempool:
         if transaction.id in self:
             raise Ignore("the transaction is in the pool already", "known")
         self._check_form(transaction)
-        scratch = self._refresh(state, context)
+        scratch = self._refit(state, context)
         entry = Entry(transaction, context.height)
         replaced = self._waiting.queue(entry.address).get(entry.nonce)
         if replaced is not None:
@@ -139,8 +139,7 @@ class Mempool:
                 self._remove_from(entry)
         self._refresh(state, context)
         self._drop_idle(context.height)
-        self._evict()
-        self._refresh(state, context)
+        self._refit(state, context)
         self._waiting.settle()
 
     def _drop_idle(self, height: int) -> None:
@@ -234,6 +233,14 @@ class Mempool:
                 break
             self._remove_from(entry)
         self._scratch = None
+
+    def _refit(self, state: StateView, context: BlockContext) -> Overlay:
+        """The scratch overlay, the pool being within its limits: protocol transactions may have lost their room."""
+        scratch = self._refresh(state, context)
+        while is_full(self._waiting, self.limits):
+            self._evict()
+            scratch = self._refresh(state, context)
+        return scratch
 
     def _refresh(self, state: StateView, context: BlockContext) -> Overlay:
         """The scratch overlay for `context`; built anew where it is of another block."""

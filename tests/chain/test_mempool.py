@@ -344,6 +344,16 @@ def test_room_is_kept_for_protocol_transactions(chain):
     assert len(node.pool) <= 15 and len(reveals) == 3, "a protocol transaction drives out others"
 
 
+def test_protocol_transactions_that_a_slot_parks_lose_their_room(chain):
+    """The first reveal does not fit the new slot; the others wait for it, in room that is not theirs then."""
+    node = Node(chain, MempoolLimits(count=16))
+    node.add(*(pay(ALICE, i) for i in range(14)), *(reveal(CAROL, i) for i in range(2)), slot=2)
+    assert len(node.pool) == 16
+    assert node.refused(pay(BOB, 0, 10), slot=3) == "fee_too_low" and len(node.pool) == 16
+    assert node.refused(pay(ALICE, 0, 500), slot=3) == "nonce_taken"
+    assert len(node.pool) <= 14 and node.pool.ready == len(node.pool)
+
+
 def test_a_block_is_chosen_within_its_time(node):
     ticks = iter(range(100))
     node.add(*(pay(ALICE, i) for i in range(9)))

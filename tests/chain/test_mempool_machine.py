@@ -60,10 +60,11 @@ class Plain:
         self.held = left
         return ready, self.is_full(ready)
 
-    def is_full(self, ready):
-        """Whether some of what is held must go."""
-        ordinary = [t for t in self.held if t.kind != Kind.REVEAL or t.id not in ready]
-        sizes = [len(t.raw) for t in self.held], [len(t.raw) for t in ordinary]
+    def is_full(self, ready, dead=()):
+        """Whether some of what is held, and not dead, must go."""
+        held = [t for t in self.held if t.id not in dead]
+        ordinary = [t for t in held if t.kind != Kind.REVEAL or t.id not in ready]
+        sizes = [len(t.raw) for t in held], [len(t.raw) for t in ordinary]
         return any(
             len(found) > count or sum(found) > size
             for found, count, size in zip(
@@ -138,17 +139,24 @@ class PoolMachine(RuleBasedStateMachine):
         return BlockContext(tip.height + 1, self.slot, tip.id, SEATS[self.slot % 2])
 
     def offer(self, transaction):
-        """Add; compare with the plain pool where there is neither eviction nor replacement."""
+        """Add; compare with the plain pool where there is neither eviction nor replacement.
+
+        What a new slot has made inapplicable is no longer there to be replaced, and what it has parked may be too much.
+        """
         plain, context = self.plain, self.context()
-        taken = [held for held in plain.held if (held.address, held.nonce) == (transaction.address, transaction.nonce)]
-        ready, _ = plain.judge(self.chain.state, context)
+        place = transaction.address, transaction.nonce
+        ready, dead = plain.judge(self.chain.state, context)
+        taken = [held for held in plain.held if (held.address, held.nonce) == place and held.id not in dead]
+        crowded = plain.is_full(ready, dead)
         try:
             self.pool.add(transaction, self.chain.state, context)
         except Invalid as error:
             refusal = error.code
         else:
             refusal = None
-        if taken:
+        if crowded:
+            plain.held.append(transaction)
+        elif taken:
             self.check_replacement(transaction, taken[0], refusal, ready)
         elif refusal is None:
             plain.held.append(transaction)

@@ -218,6 +218,23 @@ class PoolMachine(RuleBasedStateMachine):
         nonce = max(0, self.pool.next_nonce(self.chain.state, key.address) + ahead)
         self.offer(transfer(key, nonce, USERS[to].address, amount, fee))
 
+    @rule(user=st.integers(0, 3), to=st.integers(0, 3), fee=st.integers(200, 2500))
+    def pay_all(self, user, to, fee):
+        """Also to oneself: it needs all that others pay, and uses up nothing."""
+        key, state = USERS[user], self.pool._scratch or self.chain.state
+        amount = accounts.account(state, key.address).balance - fee
+        if amount > 0:
+            nonce = self.pool.next_nonce(self.chain.state, key.address)
+            self.offer(transfer(key, nonce, USERS[to].address, amount, fee))
+
+    @rule(which=st.integers(0, 15), to=st.integers(0, 3), amount=st.sampled_from([1, START // 3, START]))
+    def replace(self, which, to, amount):
+        """Offer what pays enough to be taken instead of another."""
+        if self.plain.held:
+            old = self.plain.held[which % len(self.plain.held)]
+            key = next(user for user in USERS if user.address == old.address)
+            self.offer(transfer(key, old.nonce, USERS[to].address, amount, old.fee * 3 // 2 + 400))
+
     @rule(user=st.integers(0, 3), mark=st.integers(0, 1000))
     def reveal(self, user, mark):
         key = USERS[user]

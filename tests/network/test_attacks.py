@@ -16,7 +16,7 @@ from chain.merkle import merkle_path, merkle_root
 from chain.types import Block, Kind, Transaction, sign_transaction, transactions_root
 from consensus import exact, records, vdf
 from consensus.datasets import digits
-from consensus.facts import INVALID_MODEL, ScoreFact
+from consensus.facts import INVALID_MODEL, score_fact
 from consensus.spaces import get_space
 from consensus.tasks import input_shape
 from consensus.types import BeaconBody, CommitBody, Payout, RevealBody, seal
@@ -126,8 +126,8 @@ async def run_attacks(lone: Lone) -> None:
         )
         return lone.sign(Kind.REVEAL, body)
 
-    beacon = records.current_epoch(node.chain.state).beacon
-    fact = ScoreFact(small_task(), genotype, honest.leaves[-1], len(honest.model), beacon)
+    epoch = records.current_epoch(node.chain.state)
+    fact = score_fact(small_task(), epoch, genotype, honest.leaves[-1], len(honest.model))
     score = await node.oracle.establish(fact, FOR_BLOCK)
     assert score != INVALID_MODEL
     await refused(lone, reveal(0, score + 1), "wrong_score")

@@ -20,16 +20,16 @@ class Sender:
         self._key = key
         self._sent: dict[bytes, Transaction] = {}  # last one sent, by what it is for
 
-    async def send(self, purpose: bytes, kind: Kind, body: Record) -> None:
+    async def send(self, purpose: bytes, kind: Kind, body: Record) -> bool:
         """Send a transaction once; send it anew where it fell out of the mempool without reaching the chain.
 
-        What was announced for a purpose is kept, whatever `body` is then. Raises Invalid.
+        What was announced for a purpose is kept, whatever `body` is then. Answers whether it was sent. Raises Invalid.
         """
         node = self._node
         earlier = self._sent.get(purpose)
         if earlier is not None:
             if node.pending_transaction(earlier.id) is not None or node.chain.transaction(earlier.id) is not None:
-                return
+                return False
             body = type(body).decode(earlier.body)
         nonce = node.next_nonce(self._key.address)
         size = len(sign_transaction(self._key, node.network, kind, nonce, 0, body).raw) + 16
@@ -37,3 +37,4 @@ class Sender:
         transaction = sign_transaction(self._key, node.network, kind, nonce, fee, body)
         self._sent[purpose] = transaction
         await node.submit_transaction(transaction)
+        return True

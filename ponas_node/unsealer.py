@@ -63,6 +63,7 @@ class Unsealer:
         slot = max(node.slot(), node.chain.tip.slot + 1)  # of the next block, the first that could carry it
         opens, closes = (parameters.boundary_slot(epoch.number, sealed) for sealed in (False, True))
         settled = node.chain.tip.slot >= opens or 2 * slot >= opens + closes
-        if opens <= slot < closes and settled:
-            await self._sender.send(b"key" + epoch.sealed, Kind.KEY, KeyBody(epoch.number, key))
+        if not (opens <= slot < closes and settled):
+            return
+        if await self._sender.send(b"key" + epoch.sealed, Kind.KEY, KeyBody(epoch.number, key)):
             log.info("epoch %d: showed the key of its sealed test split", epoch.number)

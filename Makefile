@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make testnet    run a whole network on this machine, with a live screen"
 	@echo "                make testnet ARGS=\"--epochs 3 --json report.json\" ends by itself and judges it"
-	@echo "make test       fast tests (under 8 minutes on 2 cores)"
+	@echo "make test       fast tests (under 10 minutes on 2 cores)"
 	@echo "make test-long  all tests, with a whole testnet, kill tests and docker-compose"
 	@echo "make lint       ruff, mypy --strict, direction of imports"
 	@echo "make bench      measure: make bench ARGS=\"testnet --json\""

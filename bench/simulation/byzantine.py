@@ -9,6 +9,8 @@ from bench.simulation.behaviours import Behaviour, Ranked
 from bench.simulation.miner import Batch, Entry, Miner
 from bench.simulation.network import Session
 from bench.simulation.node import Node
+from bench.simulation.setting import watch_key
+from bench.simulation.watch import accuse
 from chain.hashing import digest
 from chain.types import (
     Block,
@@ -24,7 +26,7 @@ from chain.types import (
 )
 from consensus import records
 from consensus.parameters import Phase
-from consensus.types import CommitRecord, EpochRecord, Payout, RevealBody
+from consensus.types import ChallengeBody, CommitRecord, EpochRecord, Payout, RevealBody
 
 HOLD = 6  # slots for which the first block of a secret branch is held back
 
@@ -227,6 +229,55 @@ class Spammer(Byzantine):
             self.node.send(self.transfer(nonce + number, slot))
 
 
+class Faker(Byzantine):
+    """Trains nothing: seals models that it made up with the test set at hand, as many as a commit may seal.
+
+    It is honest in the first competition, whose seats are all that there are then.
+    """
+
+    FIRST: ClassVar[int] = 1
+
+    def seals(self, miner: Miner, epoch: EpochRecord) -> list[Batch]:
+        """Random architectures, with leaves that are true up to some place."""
+        if epoch.number < self.FIRST:
+            return super().seals(miner, epoch)
+        oracle, most = self.node.world.oracle, self.node.rules.consensus.commit_leaves
+        honest = [miner.entry(epoch, genotype) for genotype in miner.propose(most)]
+        forged = [oracle.forge(entry.genotype, epoch.seed, self.node.key) for entry in honest]
+        return miner.seal(
+            epoch, [dataclasses.replace(entry, leaves=leaves) for entry, leaves in zip(honest, forged, strict=True)]
+        )
+
+    def takes(self, transaction: Transaction) -> bool:
+        """No challenges."""
+        return transaction.kind != Kind.CHALLENGE
+
+
+class FirstFaker(Faker):
+    """Does so from the first competition on: who wins it whole keeps every challenge out of the chain."""
+
+    FIRST = 0
+
+
+class Accuser(Byzantine):
+    """Challenges results of others, one in each slot."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._accused: set[bytes] = set()
+
+    def on_slot(self, slot: int) -> None:
+        """Says that the training of the next result of another does not begin as the seed demands."""
+        node, state = self.node, self.node.chain.state
+        for number in records.bonded_epochs(state):
+            for result in node.world.competitions.results(node.chain, number)[1]:
+                if result.id not in self._accused and result.owner != node.signing.public:
+                    self._accused.add(result.id)
+                    key = watch_key(node.index)
+                    accuse(node, key, node.nonce_of(key), Kind.CHALLENGE, ChallengeBody(result.id, 0, b"", 0))
+                    return
+
+
 def _untrained(entry: Entry, number: int) -> Entry:
     leaves = tuple(digest("untrained", leaf, number.to_bytes(4, "big")) for leaf in entry.leaves)
     return dataclasses.replace(entry, leaves=leaves)
@@ -235,4 +286,5 @@ def _untrained(entry: Entry, number: int) -> Entry:
 KINDS: dict[str, type[Behaviour]] = {
     "silent": Silent, "censor": Censor, "equivocate": Equivocator, "withhold": Withholder, "forge": Forger,
     "keep": Keeper, "copy": Copier, "grind": Grinder, "spam": Spammer,
+    "fake": Faker, "fake-first": FirstFaker, "accuse": Accuser,
 }  # fmt: skip

@@ -79,10 +79,14 @@ class Miner:
         for batch in self.batches:
             self.node.send(batch.commit)
 
+    def propose(self, count: int) -> list[bytes]:
+        """So many architectures to train."""
+        return self._search(count, self._random)
+
     def train(self, epoch: EpochRecord) -> list[Entry]:
         """Train what the search proposes, as much as there is compute for; best first."""
         oracle = self.node.world.oracle
-        entries = [self.entry(epoch, genotype) for genotype in self._search(self.compute, self._random)]
+        entries = [self.entry(epoch, genotype) for genotype in self.propose(self.compute)]
         return sorted(entries, key=lambda entry: -oracle.model(entry.leaves).correct)
 
     def entry(self, epoch: EpochRecord, genotype: bytes) -> Entry:

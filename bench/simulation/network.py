@@ -62,6 +62,11 @@ class Network:
         """Least seconds from node to node."""
         return self._access[a] + self._access[b] + _FAR * math.dist(self._places[a], self._places[b])
 
+    @property
+    def parted(self) -> bool:
+        """Whether the network is cut into groups."""
+        return self._group is not None
+
     def reachable(self, a: int, b: int) -> bool:
         """Whether no partition lies between two nodes."""
         return self._group is None or self._group[a] == self._group[b]

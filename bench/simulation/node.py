@@ -12,9 +12,11 @@ from bench.simulation.network import Session
 from bench.simulation.pending import Pending
 from bench.simulation.prover import Prover
 from bench.simulation.setting import NETWORK
+from bench.simulation.watch import Watch
 from chain import accounts
 from chain.chain import Chain, Outcome, Status
 from chain.errors import Ignore, Missing
+from chain.keys import PrivateKey
 from chain.rules import BlockContext
 from chain.types import Block, Transaction
 from consensus.facts import facts_of
@@ -51,6 +53,7 @@ class Node:
         self.behaviour = Behaviour(self)
         self.miner: Miner | None = None
         self.prover: Prover | None = None
+        self.watch: Watch | None = None
         self._last_minted = 0
         self._life = 0
         self._exploring = False
@@ -140,6 +143,8 @@ class Node:
     def _compete(self, life: int) -> None:
         if life == self._life and self.alive and self.miner is not None:
             self.miner.step(max(self.slot(), self.chain.tip.slot + 1))
+            if self.watch is not None:
+                self.watch.step(self.slot())
 
     def _mint(self, slot: int, life: int) -> None:
         if life != self._life or not self.alive:
@@ -168,7 +173,11 @@ class Node:
     @property
     def nonce(self) -> int:
         """Nonce of this node's account on its branch."""
-        return accounts.account(self.chain.state, self.signing.address).nonce
+        return self.nonce_of(self.signing)
+
+    def nonce_of(self, key: PrivateKey) -> int:
+        """Nonce of the account of a key on this node's branch."""
+        return accounts.account(self.chain.state, key.address).nonce
 
     def send(self, transaction: Transaction) -> None:
         """Send a transaction of this node's own, or send it again."""

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
+from bench.simulation.justice import Justice
 from chain import accounts
 from chain.chain import Outcome
 from chain.state import Overlay, StateView
 from chain.tree import tree_root
-from chain.types import Block
+from chain.types import Block, Kind
 from consensus import records
-from consensus.types import SeatWindow
 
 if TYPE_CHECKING:
     from bench.simulation.node import Node
@@ -37,7 +37,8 @@ class Observer:
         self._roots: dict[bytes, bytes] = {}
         self._checked: set[bytes] = set()
         self._minted_at: dict[bytes, float] = {}
-        self._groups: set[tuple[bytes, ...]] = set()  # seats that were given
+        self._seated: set[bytes] = set()  # results that have or had seats on some branch
+        self.justice = Justice(world)
         self.blocks: dict[bytes, Block] = {}  # of honest minters
         self.delays = array("d")  # seconds from a block's minting to its arrival at an honest node
         self.reorganisations = 0
@@ -55,6 +56,7 @@ class Observer:
         """A node minted a block."""
         if node.behaviour.honest:
             self._minted_at[block.id] = self._world.events.now
+            self.justice.minted(block)
             self.blocks[block.id] = block
 
     def banned(self, node: Node, peer: Node) -> None:
@@ -108,14 +110,16 @@ class Observer:
 
     def _check_blocks(self, node: Node, connected: tuple[Block, ...]) -> None:
         """Check supply and seats after each of these blocks, the tip's last, that was on nobody's chain yet."""
-        after = Overlay(node.chain.state)
+        after, before = Overlay(node.chain.state), Overlay(node.chain.state)
         for block in reversed(connected):
             undo = node.chain.store.undo(block.header.height) or {}
+            before.write(undo)
             if block.id not in self._checked:
                 self._checked.add(block.id)
                 self._check_supply(node, block, after, undo)
+                self.justice.check_block(node.chain, block, before, after)
                 if records.WINDOW in undo:
-                    self._check_seats(after)
+                    self._count_seats(after)
             after.write(undo)
 
     def _check_supply(self, node: Node, block: Block, after: StateView, undo: Mapping[bytes, bytes | None]) -> None:
@@ -125,25 +129,27 @@ class Observer:
                 moved += _balance(after.get(key)) - _balance(old)
             elif key == accounts.SUPPLY:
                 minted = accounts.supply(after) - int.from_bytes(old or b"", "big")
-        if not moved == minted == node.rules.parameters.subsidy_at(block.header.height):
+        subsidy = node.rules.parameters.subsidy_at(block.header.height)
+        burns = any(each.kind in (Kind.CHALLENGE, Kind.EVIDENCE) for each in block.transactions)
+        if moved != minted or minted > subsidy or (minted < subsidy and not burns):
             self.fail(f"block {block.id.hex()[:16]} minted {minted} and moved {moved}")
 
-    def _check_seats(self, state: StateView) -> None:
-        window = records.need(state, records.WINDOW, SeatWindow)
-        group = window.groups[-1]
-        epoch = records.epoch(state, group.epoch)
-        first_seen = group.seats not in self._groups
-        self._groups.add(group.seats)
-        for seat in group.seats:
-            result = records.result(state, seat)
-            if result is None or epoch is None or not self._world.oracle.genuine(result, epoch):
-                self.fail(f"seat {seat.hex()[:16]} rests on no valid result")
-            elif first_seen:
-                self.seats[self._world.owner(result.owner).index] += 1
-        holders = [records.seat_holder(state, seat) for seat in records.active_seats(state)]
-        owners = [self._world.owner(holder[0]) for holder in holders if holder is not None]
-        byzantine = sum(not owner.behaviour.honest for owner in owners)
-        self.most_byzantine = max(self.most_byzantine, byzantine / len(holders))
+    def _count_seats(self, state: StateView) -> None:
+        byzantine, active = 0, records.active_seats(state)
+        for seat in active:
+            owner, is_result = self._owner(state, seat)
+            byzantine += not owner.behaviour.honest
+            if is_result and seat not in self._seated:
+                self._seated.add(seat)
+                self.seats[owner.index] += 1
+        self.most_byzantine = max(self.most_byzantine, byzantine / len(active))
+
+    def _owner(self, state: StateView, seat: bytes) -> tuple[Node, bool]:
+        """Whose seat it is, and whether a result won it."""
+        holder = records.seat_holder(state, seat)
+        if holder is None:
+            self.fail(f"seat {seat.hex()[:16]} belongs to nobody")
+        return self._world.owner(holder[0]), state.get(records.RESULT + seat) is not None
 
     # ---- liveness
 

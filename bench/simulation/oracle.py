@@ -10,11 +10,12 @@ from functools import cache
 
 from bench.table import TRAINED, TRAINED_MACS, TRAINED_SHAPE, read, table_spec
 from chain.hashing import digest
-from consensus.facts import INVALID_MODEL, TRUE, BeaconFact, DatasetFact, Fact, ScoreFact, fact_key
+from consensus.facts import INVALID_MODEL, TRUE, BeaconFact, ChallengeFact, DatasetFact, Fact, ScoreFact, fact_key
 from consensus.types import EpochRecord, ResultRecord, TaskSpec
 
 SPLIT = 991  # test samples behind the scores of the table
 EVALUATED = 256  # of them a beacon draws
+FORGED = 985  # samples of the split that a model predicts whose maker has seen them all
 SEGMENTS = 8
 MODEL_BYTES = 20_000
 
@@ -67,11 +68,22 @@ class Oracle:
     def train(self, genotype: bytes, seed: bytes) -> tuple[bytes, ...]:
         """Leaves of a training. As with the real one, the miner's identity is no input."""
         leaves = training_leaves(genotype, seed)
-        if leaves[-1] not in self._models:
-            rng = random.Random(leaves[-1])
-            wrong = rng.sample(range(SPLIT), SPLIT - scores()[genotype])
-            self._models[leaves[-1]] = Model(genotype, (1 << SPLIT) - 1 - sum(1 << place for place in wrong))
+        self._make(genotype, leaves[-1], scores()[genotype])
         return leaves
+
+    def forge(self, genotype: bytes, seed: bytes, forger: bytes) -> tuple[bytes, ...]:
+        """Leaves of a training that never was, and that has a better model than any: true up to some place."""
+        true = training_leaves(genotype, seed)
+        false = tuple(digest("simulated-forgery", forger, leaf) for leaf in true)
+        first = false[-1][0] % len(true)
+        leaves = true[:first] + false[first:]
+        self._make(genotype, leaves[-1], FORGED)
+        return leaves
+
+    def _make(self, genotype: bytes, id: bytes, correct: int) -> None:
+        if id not in self._models:
+            wrong = random.Random(id).sample(range(SPLIT), SPLIT - correct)
+            self._models[id] = Model(genotype, (1 << SPLIT) - 1 - sum(1 << place for place in wrong))
 
     def model(self, leaves: tuple[bytes, ...]) -> Model:
         """The model that a training gave."""
@@ -84,10 +96,9 @@ class Oracle:
             return INVALID_MODEL
         return (found.right & _drawn(beacon)).bit_count()
 
-    def genuine(self, result: ResultRecord, epoch: EpochRecord) -> bool:
-        """Whether a result is the epoch's training of its architecture, and has its score."""
-        trained = training_leaves(result.genotype, epoch.seed) == result.leaves
-        return trained and self.score(result.model, result.genotype, epoch.beacon) == result.correct
+    def has_score(self, result: ResultRecord, epoch: EpochRecord) -> bool:
+        """Whether a result's model predicts what the result claims."""
+        return self.score(result.model, result.genotype, epoch.beacon) == result.correct
 
     def _answer(self, fact: Fact) -> int:
         if isinstance(fact, ScoreFact):
@@ -96,12 +107,27 @@ class Oracle:
             return int(fact.output == delay_output(fact.challenge))
         if isinstance(fact, DatasetFact):
             return TRUE
+        if isinstance(fact, ChallengeFact):
+            return int(_refutes(fact))
         raise TypeError(f"the simulator has no answer to {type(fact).__name__}")
 
 
 def training_leaves(genotype: bytes, seed: bytes) -> tuple[bytes, ...]:
     """Checkpoint hashes of training `genotype` with `seed`."""
     return tuple(digest("simulated-leaf", genotype, seed, bytes([place])) for place in range(SEGMENTS + 2))
+
+
+def state_behind(leaf: bytes) -> bytes:
+    """Id of the artifact whose hash a leaf is."""
+    return digest("simulated-state", leaf)
+
+
+def _refutes(fact: ChallengeFact) -> bool:
+    """Whether a segment is false. What hashes to a false leaf is no state: nobody takes the trouble to make one."""
+    true = training_leaves(fact.genotype, fact.seed)
+    if fact.segment and fact.state != state_behind(fact.before):
+        return False
+    return (fact.before, fact.after) != true[fact.segment : fact.segment + 2]
 
 
 def delay_output(challenge: bytes) -> bytes:

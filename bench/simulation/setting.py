@@ -15,14 +15,14 @@ from consensus.parameters import ConsensusParameters
 from ponas_node.p2p.settings import NetworkSettings
 
 LEDGER = LedgerParameters(
-    coinbase_maturity=10, max_rollback=48, max_block_bytes=1 << 20, fee_per_byte=1, subsidy=5_000_000,
+    coinbase_maturity=18, max_rollback=48, max_block_bytes=1 << 20, fee_per_byte=1, subsidy=5_000_000,
     halving_blocks=1_000_000,
 )  # fmt: skip
 CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=2000, epoch_slots=24, commit_close=10, reveal_open=13, reveal_close=20,
     beacon_grace=4, seats=8, seat_epochs=3, rescue_slots=24, commits_per_epoch=1024, commit_leaves=16,
     commit_deposit=1000, reveals_per_block=64, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
-    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=1000, challenge_slots=10,
+    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=1000, challenge_slots=18,
     challenge_deposit=1000, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28, key_slots=2,
     split_deposit=5000,
 )  # fmt: skip
@@ -79,14 +79,20 @@ def node_key(index: int) -> PrivateKey:
     return PrivateKey(digest("simulated-key", index.to_bytes(4, "big")))
 
 
+def watch_key(index: int) -> PrivateKey:
+    """Key with which a miner's node accuses others."""
+    return PrivateKey(digest("simulated-watch-key", index.to_bytes(4, "big")))
+
+
 def make_genesis(setting: Setting, keys: list[PrivateKey]) -> Genesis:
     """Miners have balances; the first few own the bootstrap seats, and misbehave in proportion."""
     miners = keys[: setting.miners]
+    watches = [watch_key(index) for index in range(setting.miners)]
     genesis = Genesis(
-        name="simulated",
+        name=f"simulated {setting.seed}",  # so that seeds differ in whose slots the first ones are, too
         ledger=setting.ledger,
         consensus=setting.consensus,
-        allocations=tuple(Allocation(key.address, BALANCE) for key in miners),
+        allocations=tuple(Allocation(key.address, BALANCE) for key in (*miners, *watches)),
         bootstrap=tuple(key.public for key in miners[:BOOTSTRAP]),
         tasks=(BuiltInTask(task_spec(), 0),),
     )

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.simulation.auditor import Competitions
 from bench.simulation.byzantine import KINDS, Coalition
 from bench.simulation.events import Events
 from bench.simulation.execution import Execution, OwnExecution, SharedExecution
@@ -17,6 +18,7 @@ from bench.simulation.oracle import Oracle
 from bench.simulation.pending import Transactions
 from bench.simulation.prover import Prover
 from bench.simulation.setting import PROVERS, Setting, make_genesis, node_key
+from bench.simulation.watch import Watch
 from consensus.rules import ConsensusRules
 
 
@@ -33,6 +35,7 @@ class World:
         self.network = Network(self.events, setting.seed, setting.nodes, setting.loss)
         self.transactions = Transactions()
         self.coalition = Coalition()
+        self.competitions = Competitions()
         self.observer = Observer(self)
         self.late: set[int] = set()  # nodes that faults start later
         self.nodes = [Node(self, index) for index in range(setting.nodes)]
@@ -42,6 +45,8 @@ class World:
         for index, node in enumerate(self.nodes[: setting.miners]):
             compute = setting.compute[index % len(setting.compute)]
             node.miner = Miner(node, compute, setting)
+            if node.behaviour.honest:
+                node.watch = Watch(node)
         honest = [node for node in self.nodes if node.behaviour.honest]
         for delay, node in enumerate(honest[:PROVERS]):
             node.prover = Prover(node, delay)

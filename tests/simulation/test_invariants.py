@@ -12,6 +12,7 @@ from bench.simulation.setting import Setting
 from bench.simulation.world import World
 from chain import accounts
 from chain.chain import Outcome, Status
+from chain.types import Kind
 
 SETTING = Setting(nodes=8, miners=6, epochs=2, seed=5)
 HALVES = (0, 1) * 4
@@ -83,6 +84,24 @@ def test_seat_for_an_invalid_result_is_noticed():
     world.nodes[2].behaviour = OtherSeed(world.nodes[2])
     with pytest.raises(Violation, match="rests on no valid result"):
         world.run()
+
+
+FORGED = dataclasses.replace(SETTING, epochs=4, byzantine={2: "fake"})
+
+
+def test_forged_result_that_keeps_its_seat_is_noticed(monkeypatch):
+    """Honest minters leave challenges out."""
+    World(FORGED).run()
+    monkeypatch.setattr(Behaviour, "takes", lambda self, transaction: transaction.kind != Kind.CHALLENGE)
+    with pytest.raises(Violation, match=r"is forged, and \d+ blocks left it where it was"):
+        World(FORGED).run()
+
+
+def test_genuine_result_that_is_revoked_is_noticed(monkeypatch):
+    """Every challenge is believed."""
+    monkeypatch.setattr("bench.simulation.oracle._refutes", lambda fact: True)
+    with pytest.raises(Violation, match="is genuine and was revoked"):
+        World(dataclasses.replace(SETTING, byzantine={2: "accuse"})).run()
 
 
 def test_network_that_does_not_come_together_is_noticed():

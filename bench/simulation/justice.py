@@ -1,0 +1,103 @@
+"""Checks that cheats lose the seats that they won by it, and that nobody else loses any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.simulation.oracle import training_leaves
+from chain.chain import Chain
+from chain.state import StateView
+from chain.types import Block, Kind
+from consensus import records
+from consensus.types import ResultRecord, SeatWindow
+
+if TYPE_CHECKING:
+    from bench.simulation.node import Node
+    from bench.simulation.world import World
+
+TRAVEL = 4  # slots in which a challenge that is sent again in each of them is everywhere, where nobody is cut off
+CHANCES = 3  # blocks with room for it that may go by even so: it may wait for another one of its sender
+
+
+class Justice:
+    """Knows who cheated, and which blocks could have put a stop to it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sent: dict[bytes, dict[int, tuple[int, int]]] = {}  # first and last slot, by forged result and node
+        self._chances: dict[bytes, list[bytes]] = {}  # what could be revoked by each honest block that had room for it
+        self.offences: dict[bytes, int] = {}  # of each seat that is to be lost for it, the slot of the first
+
+    def challenged(self, node: Node, result: bytes) -> None:
+        """An honest node sends a challenge that is right, or sends it again."""
+        slot, sent = node.slot(), self._sent.setdefault(result, {})
+        first, last = sent.get(node.index, (slot, slot))
+        unbroken = last >= slot - 1 and not self._world.network.parted
+        sent[node.index] = (first if unbroken else slot, slot)
+
+    def minted(self, block: Block) -> None:
+        """An honest node minted a block."""
+        slot, most = block.header.slot, self._world.setting.consensus.challenges_per_block
+        if self._sent and sum(each.kind == Kind.CHALLENGE for each in block.transactions) < most:
+            self._chances[block.id] = [
+                result
+                for result, sent in self._sent.items()
+                if any(first <= slot - TRAVEL and last >= slot - 1 for first, last in sent.values())
+            ]
+
+    def check_block(self, chain: Chain, block: Block, before: StateView, after: StateView) -> None:
+        """Look at what a block of the chain did; fails the observer's way."""
+        undo = chain.store.undo(block.header.height) or {}
+        if records.WINDOW in undo:
+            for seat in records.active_seats(after):
+                self._check_seat(block, seat, after)
+        for key in undo:
+            if key.startswith(records.RESULT):
+                self._check_loss(records.need(after, key, ResultRecord), after)
+        parent = chain.header(block.header.parent)
+        if parent is not None and self._sent:
+            self._check_windows(chain, range(parent.slot + 1, block.header.slot + 1), parent.height, before)
+
+    def _check_seat(self, block: Block, seat: bytes, state: StateView) -> None:
+        """A result with a seat has its score; who is honest has trained it."""
+        result = records.result(state, seat)
+        if result is None:
+            return  # a bootstrap seat
+        genuine, owner = is_genuine(result, state), self._world.owner(result.owner)
+        has_score = self._world.oracle.has_score(result, records.need_epoch(state, result.epoch))
+        if not has_score or (owner.behaviour.honest and not genuine):
+            self._world.observer.fail(f"seat {seat.hex()[:16]} rests on no valid result")
+        if not genuine:
+            self.offences.setdefault(seat, block.header.slot)
+
+    def _check_loss(self, result: ResultRecord, state: StateView) -> None:
+        """What is revoked was forged."""
+        if result.revoked and is_genuine(result, state):
+            self._world.observer.fail(f"result {result.id.hex()[:16]} is genuine and was revoked")
+
+    def _check_windows(self, chain: Chain, slots: range, height: int, state: StateView) -> None:
+        """A forged result whose window closes in one of `slots` has no seat any more, where enough blocks up to
+        `height` could have revoked it."""
+        for group in records.need(state, records.WINDOW, SeatWindow).groups:
+            settled = records.need_epoch(state, group.epoch).settled_slot
+            if self._world.setting.consensus.challenge_close(settled) not in slots:
+                continue
+            chances = self._chances_since(chain, settled, height)
+            for seat in group.seats:
+                if seat in self.offences and chances.count(seat) > CHANCES:
+                    self._world.observer.fail(
+                        f"seat {seat.hex()[:16]} is forged, and {chances.count(seat)} blocks left it where it was"
+                    )
+
+    def _chances_since(self, chain: Chain, slot: int, height: int) -> list[bytes]:
+        """Forged results that the blocks since `slot` could have revoked, once for each block."""
+        found: list[bytes] = []
+        while (header := chain.canonical(height)).slot > slot:
+            found += self._chances.get(header.id, [])
+            height -= 1
+        return found
+
+
+def is_genuine(result: ResultRecord, state: StateView) -> bool:
+    """Whether a result is its epoch's training of its architecture."""
+    return training_leaves(result.genotype, records.need_epoch(state, result.epoch).seed) == result.leaves

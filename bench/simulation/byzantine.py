@@ -72,12 +72,17 @@ class Equivocator(Byzantine):
     def mint(self, slot: int, seat: bytes) -> None:
         """The second block carries one transfer, the first what waits."""
         node = self.node
+        node.world.observer.justice.offended(seat, slot)
         first = node.draft(slot, seat)
         header, transactions = node.chain.draft(slot, seat, node.signing.public, [self.transfer(node.nonce)])
         second = Block(header.signed(node.signing, node.rules.network), transactions)
         self.extra[second.id] = second
         node.publish(first)
         node.gossip.announce(second)
+
+    def takes(self, transaction: Transaction) -> bool:
+        """No evidence."""
+        return transaction.kind != Kind.EVIDENCE
 
     def tells(self, session: Session, block: Block) -> bool:
         """Odd peers hear of the second block, even ones of the first."""

@@ -28,6 +28,10 @@ class Justice:
         self._chances: dict[bytes, list[bytes]] = {}  # what could be revoked by each honest block that had room for it
         self.offences: dict[bytes, int] = {}  # of each seat that is to be lost for it, the slot of the first
 
+    def offended(self, seat: bytes, slot: int) -> None:
+        """The owner of a seat does what costs the seat."""
+        self.offences.setdefault(seat, slot)
+
     def challenged(self, node: Node, result: bytes) -> None:
         """An honest node sends a challenge that is right, or sends it again."""
         slot, sent = node.slot(), self._sent.setdefault(result, {})
@@ -51,9 +55,14 @@ class Justice:
         if records.WINDOW in undo:
             for seat in records.active_seats(after):
                 self._check_seat(block, seat, after)
+        lost = set(records.ids(before, records.BOOTSTRAP)) - set(records.ids(after, records.BOOTSTRAP))
         for key in undo:
             if key.startswith(records.RESULT):
-                self._check_loss(records.need(after, key, ResultRecord), after)
+                result = records.need(after, key, ResultRecord)
+                if result.revoked and is_genuine(result, after):
+                    lost.add(result.id)
+        for seat in sorted(lost - self.offences.keys()):
+            self._world.observer.fail(f"seat {seat.hex()[:16]} was lost for nothing")
         parent = chain.header(block.header.parent)
         if parent is not None and self._sent:
             self._check_windows(chain, range(parent.slot + 1, block.header.slot + 1), parent.height, before)
@@ -68,12 +77,7 @@ class Justice:
         if not has_score or (owner.behaviour.honest and not genuine):
             self._world.observer.fail(f"seat {seat.hex()[:16]} rests on no valid result")
         if not genuine:
-            self.offences.setdefault(seat, block.header.slot)
-
-    def _check_loss(self, result: ResultRecord, state: StateView) -> None:
-        """What is revoked was forged."""
-        if result.revoked and is_genuine(result, state):
-            self._world.observer.fail(f"result {result.id.hex()[:16]} is genuine and was revoked")
+            self.offended(seat, block.header.slot)
 
     def _check_windows(self, chain: Chain, slots: range, height: int, state: StateView) -> None:
         """A forged result whose window closes in one of `slots` has no seat any more, where enough blocks up to

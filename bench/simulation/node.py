@@ -68,6 +68,8 @@ class Node:
         self.standing = Standing(NETWORK.ban_seconds)
         self.gossip, self.catch_up = Gossip(self), CatchUp(self)
         self.pending = Pending(self, self.world.transactions)
+        if self.watch is not None:
+            self.watch.witness.start()
         for peer in self.configured:
             self.network.dial(self, peer)
         if self.miner is not None or self.prover is not None or not self.behaviour.honest:
@@ -197,6 +199,9 @@ class Node:
 
     def _after(self, outcome: Outcome, block: Block) -> None:
         self.world.observer.arrived(self, block)
+        if self.watch is not None:
+            for each in outcome.connected or (block,):
+                self.watch.witness.see(each.header)
         if outcome.status in (Status.EXTENDED, Status.REORG):
             self.pending.follow(outcome.connected, outcome.disconnected)
             self.world.observer.on_tip(self, outcome)

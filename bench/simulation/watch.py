@@ -1,4 +1,4 @@
-"""What an honest miner does against cheats: it audits, and files what it finds, from an account of its own."""
+"""What an honest miner does against cheats: it audits, watches headers, and files what it finds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.simulation.auditor import Auditor
 from bench.simulation.setting import watch_key
+from bench.simulation.witness import Witness
 from chain.encoding import Record
 from chain.keys import PrivateKey
 from chain.types import Kind, sign_transaction
@@ -21,6 +22,7 @@ class Watch:
         self._node = node
         self._key = watch_key(node.index)
         self.auditor = Auditor(node)
+        self.witness = Witness(node)
 
     def step(self, slot: int) -> None:
         """Do what is due in `slot`, and file what counts in the next block, again until it is on the chain."""
@@ -28,10 +30,14 @@ class Watch:
         if node.catch_up.syncing:
             return
         self.auditor.step(slot)
-        nonce = node.nonce_of(self._key)
-        for place, body in enumerate(self.auditor.challenges()):
-            accuse(node, self._key, nonce + place, Kind.CHALLENGE, body)
+        challenges, evidence = self.auditor.challenges(), self.witness.evidence()
+        for body in challenges:
             node.world.observer.justice.challenged(node, body.result)
+        found: list[tuple[Kind, Record]] = [(Kind.EVIDENCE, body) for body in evidence]
+        found += [(Kind.CHALLENGE, body) for body in challenges]
+        nonce = node.nonce_of(self._key)
+        for place, (kind, body_) in enumerate(found):
+            accuse(node, self._key, nonce + place, kind, body_)
 
 
 def accuse(node: Node, key: PrivateKey, nonce: int, kind: Kind, body: Record) -> None:

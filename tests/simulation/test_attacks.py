@@ -48,8 +48,9 @@ def test_withheld_branch():
 
 def test_equivocation():
     """Two blocks for each slot, each shown to half of the peers. Safe at any share; it costs honest nodes
-    reorganisations of a few slots, and evidence is what makes it costly to the owner of the seat."""
+    reorganisations of a few slots, and the owners all seats with which they do it."""
     found = attacked("equivocate", 0.4)
+    assert found["caught"] == found["offences"] > 5
     assert 0 < found["deepest"] <= 4
     assert found["fork_rate"] <= 0.05
     assert found["growth"] >= 0.95

@@ -100,8 +100,15 @@ def test_forged_result_that_keeps_its_seat_is_noticed(monkeypatch):
 def test_genuine_result_that_is_revoked_is_noticed(monkeypatch):
     """Every challenge is believed."""
     monkeypatch.setattr("bench.simulation.oracle._refutes", lambda fact: True)
-    with pytest.raises(Violation, match="is genuine and was revoked"):
+    with pytest.raises(Violation, match="was lost for nothing"):
         World(dataclasses.replace(SETTING, byzantine={2: "accuse"})).run()
+
+
+def test_seat_that_an_honest_owner_loses_is_noticed(monkeypatch):
+    """The observer is not told of equivocations, so their owners look honest."""
+    monkeypatch.setattr("bench.simulation.justice.Justice.offended", lambda self, seat, slot: None)
+    with pytest.raises(Violation, match="was lost for nothing"):
+        World(dataclasses.replace(SETTING, byzantine={2: "equivocate"})).run()
 
 
 def test_network_that_does_not_come_together_is_noticed():

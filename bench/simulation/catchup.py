@@ -1,15 +1,19 @@
-"""How a simulated node catches up: the real `Planner` and `check_batch`, driven as `p2p.sync.Syncer` drives them."""
+"""How a simulated node catches up: the real `Planner` and `check_batch`, driven as `p2p.sync.Syncer` drives them.
+
+Deep forks are settled by `bench.simulation.joining`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.simulation.joining import Found
 from bench.simulation.network import Session
 from bench.simulation.setting import NETWORK
 from chain.errors import Invalid, Reject, TooDeep, UnknownParent
 from chain.types import Block
 from ponas_node.p2p import messages as m
-from ponas_node.p2p.errors import Misbehaviour
+from ponas_node.p2p.errors import GiveUp, Misbehaviour
 from ponas_node.p2p.gossip import FAR
 from ponas_node.p2p.sync import LONG, Claim, Planner, check_batch
 
@@ -51,14 +55,17 @@ class CatchUp:
         node = self._node
         if self._session is not None or not node.alive:
             return
-        height, chain = node.chain.tip.height, node.chain
-        ahead = [each for each in node.sessions.values() if each.height > height]
+        height, chain, joining = node.chain.tip.height, node.chain, node.joining.look()
+        ahead = [each for each in node.sessions.values() if joining or each.height > height]
         claims = [Claim(each.key, each.height, chain.has(each.tip), each.base) for each in ahead]
-        key = self._planner.choose(node.events.now, height, claims)
+        key = self._planner.choose(node.events.now, height, claims, joining)
         session = None if key is None else node.sessions.get(key)
         if session is not None:
             self._session, self._last, self._begin = session, None, height
-            self._ask()
+            if session.height > height:
+                self._ask()
+            else:
+                node.joining.settle(session, self._settled)
             return
         if claims and not self._timer:
             self._timer = True
@@ -126,8 +133,14 @@ class CatchUp:
                 node.blame(session, "invalid_block")
                 self._stop(NETWORK.sync_retry)
                 return
-            except (TooDeep, UnknownParent) as error:
-                self._stop(NETWORK.sync_retry * (LONG if isinstance(error, TooDeep) else 1))
+            except TooDeep:
+                if node.joining.look():
+                    node.joining.settle(session, self._settled)
+                else:
+                    self._stop(NETWORK.sync_retry * LONG)
+                return
+            except UnknownParent:
+                self._stop(NETWORK.sync_retry)
                 return
             except Invalid:
                 tries = tries if place == first else 0
@@ -144,6 +157,25 @@ class CatchUp:
         else:
             self._ask()
 
+    def _settled(self, session: Session, found: Found) -> None:
+        """It was found out whether the branch of a peer is the denser one, or why that cannot be."""
+        node = self._node
+        if session is not self._session or node.catch_up is not self:
+            return
+        if found is True:
+            self._last, self._begin = None, node.chain.tip.height
+            self._ask()
+        elif found is False:
+            self._planner.compared(session.key, node.events.now + NETWORK.sync_retry * LONG)
+            if session.height > node.chain.tip.height:
+                self._stop(NETWORK.sync_retry * LONG)
+            else:
+                self._level()
+        else:
+            if not isinstance(found, GiveUp):
+                node.blame(session, found.code if isinstance(found, Misbehaviour) else "stalled")
+            self._stop(NETWORK.sync_retry * (LONG if isinstance(found, GiveUp) and found.long else 1))
+
     def _level(self) -> None:
         if self._session is not None:
             self._planner.succeeded(self._session.key)
@@ -156,6 +188,7 @@ class CatchUp:
         session, self._session = self._session, None
         if session is not None:
             self._planner.failed(session.key, self._node.events.now + rest)
+            self._planner.compared(session.key, self._node.events.now + rest)
             self._node.events.after(rest + _AGAIN, self._look_again)
         self._pause()
         self.plan()

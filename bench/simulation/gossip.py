@@ -54,7 +54,7 @@ class Gossip:
         session.height, session.tip = height, id
         if not (node.catch_up.syncing and height > node.chain.tip.height + FAR):
             self._ask(self._inventory.announced(session.key, (id,), node.events.now))
-        if height > node.chain.tip.height:
+        if height > node.chain.tip.height or node.chain.horizon is not None:
             node.catch_up.plan()
 
     def requested(self, session: Session, ids: tuple[bytes, ...]) -> None:

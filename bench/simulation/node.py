@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench.simulation.behaviours import Behaviour
 from bench.simulation.catchup import CatchUp
 from bench.simulation.gossip import Gossip
+from bench.simulation.joining import Joining, Kept
 from bench.simulation.network import Session
 from bench.simulation.pending import Pending
 from bench.simulation.prover import Prover
@@ -37,6 +38,7 @@ class Node:
     chain: Chain
     gossip: Gossip
     catch_up: CatchUp
+    joining: Joining
     pending: Pending
 
     def __init__(self, world: World, index: int) -> None:
@@ -54,6 +56,7 @@ class Node:
         self.miner: Miner | None = None
         self.prover: Prover | None = None
         self.watch: Watch | None = None
+        self.kept = Kept()
         self._last_minted = 0
         self._life = 0
         self._exploring = False
@@ -66,7 +69,7 @@ class Node:
         self.alive, self._life = True, self._life + 1
         self.chain = self.world.execution.open(self.index)
         self.standing = Standing(NETWORK.ban_seconds)
-        self.gossip, self.catch_up = Gossip(self), CatchUp(self)
+        self.gossip, self.catch_up, self.joining = Gossip(self), CatchUp(self), Joining(self)
         self.pending = Pending(self, self.world.transactions)
         if self.watch is not None:
             self.watch.witness.start()
@@ -187,6 +190,7 @@ class Node:
 
     def receive(self, block: Block) -> None:
         """Check a block and follow it where it makes a better chain; raises Invalid."""
+        self.joining.look()
         if block.header.slot > self.slot() + EARLY:
             raise Ignore(f"slot {block.header.slot} has not begun yet", "early")
         while True:
@@ -195,14 +199,15 @@ class Node:
                 break
             except Missing as error:
                 self.world.oracle.establish(facts_of(error))
-        self._after(outcome, block)
+        self.after(outcome, block)
 
-    def _after(self, outcome: Outcome, block: Block) -> None:
+    def after(self, outcome: Outcome, block: Block) -> None:
+        """Tell every part of the node what became of a block."""
         self.world.observer.arrived(self, block)
         if self.watch is not None:
             for each in outcome.connected or (block,):
                 self.watch.witness.see(each.header)
         if outcome.status in (Status.EXTENDED, Status.REORG):
-            self.pending.follow(outcome.connected, outcome.disconnected)
+            self.pending.follow(outcome)
             self.world.observer.on_tip(self, outcome)
             self.gossip.announce(block)

@@ -79,6 +79,9 @@ class Observer:
         if outcome.disconnected:
             self.reorganisations += 1
             self._check_depth(node, outcome.disconnected)
+        settled = self._settled_by.get(node.index, 0)
+        if settled and chain.id_at(settled) != self._settled[settled]:
+            self.fail(f"node {node.index} went back behind what it had settled, height {settled}")
         root = tree_root(chain.store.nodes)
         if self._roots.setdefault(tip.id, root) != root or root != tip.state_root:
             self.fail(f"node {node.index} has another state at tip {tip.id.hex()[:16]}")
@@ -90,12 +93,12 @@ class Observer:
         parent = node.chain.header(disconnected[-1].header.parent)
         depth = disconnected[0].header.slot - (parent.slot if parent is not None else 0)
         self.deepest = max(self.deepest, depth)
-        if disconnected[-1].header.height <= self._settled_by.get(node.index, 0):
-            self.fail(f"node {node.index} went back {depth} slots, behind what it had settled")
 
     def _settle(self, node: Node) -> None:
-        """Compare what `node` cannot undo any more with what others cannot."""
+        """Compare what `node` cannot undo any more with what others cannot; while it joins, that stays as it was."""
         chain = node.chain
+        if chain.horizon is not None:
+            return
         limit = chain.tip.slot - self._world.setting.ledger.max_rollback
         height = self._settled_by.get(node.index, 0)
         while True:

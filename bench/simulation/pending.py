@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bench.simulation.network import Session
 from bench.simulation.oracle import Oracle
 from bench.simulation.setting import NETWORK
+from chain.chain import Outcome, Status
 from chain.errors import Invalid, Missing
 from chain.mempool import Mempool
 from chain.rules import BlockContext
@@ -154,9 +155,15 @@ class Pending:
         self._asked &= ~mask
         self.learn(mask)
 
-    def follow(self, connected: tuple[Block, ...], disconnected: tuple[Block, ...]) -> None:
+    def follow(self, outcome: Outcome) -> None:
         """Follow a change of tip."""
-        for block in disconnected:
+        connected = outcome.connected
+        if (
+            outcome.status is Status.REORG and not outcome.disconnected
+        ):  # a branch was left as a whole, for a denser one
+            self.included, chain = 0, self._node.chain
+            connected = tuple(filter(None, map(chain.block_at, range(1, chain.height + 1))))
+        for block in outcome.disconnected:
             self.included &= ~self._library.within(block)
         for block in connected:
             mask = self._library.within(block)

@@ -84,6 +84,7 @@ class MemoryStore:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._ids: list[bytes] = []
+        self._lowest = 0
         self.state: Version
         self.nodes: Version
 
@@ -119,8 +120,8 @@ class MemoryStore:
         return None if block_id is None else self._library.states[block_id][0].undo()
 
     def lowest_undo(self) -> int | None:
-        """Nothing is ever pruned here."""
-        return None
+        """Least height of which a store would still have the undo record; here nothing is ever pruned."""
+        return self._lowest if self._lowest < len(self._ids) else None
 
     def raw_iterate(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Heights and ids, which a restart looks at."""
@@ -137,6 +138,7 @@ class MemoryStore:
             if block.id not in self._library.states:
                 self._library.add(block, change.state, change.nodes)
         self._ids.extend(block.id for block, _ in change.connected)
+        self._lowest = max(self._lowest, change.prune_below)
         self.state, self.nodes = self._library.states[self._ids[-1]]
 
     def close(self) -> None:

@@ -174,19 +174,35 @@ def test_partition_into_halves_that_heals():
     assert world.observer.deepest >= 10, "the halves did not mint"
 
 
-def test_eclipse_of_a_late_joiner():
+def test_eclipse_of_a_newcomer():
     """All peers of a newcomer belong to a coalition with a quarter of the seats, which shows it a branch of its own.
-    One honest peer within the rollback limit is enough. (After that only a checkpoint or density can tell.)"""
-    setting = quiet(epochs=4)
-    world, coalition = World(setting), (0, 4, 8)
+    One honest peer within the rollback limit is enough."""
+    world = eclipse(5, 35)
+    assert world.nodes[-1].chain.decided < 0
+
+
+def test_eclipse_of_a_late_joiner(tmp_path):
+    """The same for a node that joins after more than `max_rollback` slots, and meets an honest one after 40 more: the
+    branch forks 100 slots back, and is left for the denser one. All the same where every node executes by itself."""
+    world = eclipse(60, 100)
+    assert world.nodes[-1].chain.decided >= 0, "density has not decided"
+    own = eclipse(60, 100, tmp_path)
+    own.close()
+    assert own.events.trace == world.events.trace
+
+
+def eclipse(start, meets, folder=None):
+    """A newcomer sees a coalition only from `start` on, and from slot `meets` on an honest node too: its network."""
+    setting = quiet(epochs=6)
+    world, coalition = World(setting, folder), (0, 4, 8)
     joiner, honest = world.nodes[-1], world.nodes[1]
     for index in coalition:
         world.nodes[index].behaviour = Byzantine(world.nodes[index])
     joiner.configured = [world.nodes[index] for index in coalition]
     cut = [int(index in (*coalition, joiner.index)) for index in range(setting.nodes)]
     world.network.partition(cut, [])
-    world.run(0.0, Faults(outages=(Outage(joiner.index, 0, 5),)).plan)
-    world.go_on(35 * setting.slot_seconds)
+    world.run(0.0, Faults(outages=(Outage(joiner.index, 0, start),)).plan)
+    world.go_on(meets * setting.slot_seconds)
     shown = joiner.chain.tip
     assert shown.height > 5
     assert honest.chain.id_at(shown.height) != shown.id, "the joiner was not eclipsed"
@@ -194,9 +210,10 @@ def test_eclipse_of_a_late_joiner():
     world.network.partition(cut, world.nodes)
     joiner.configured.append(honest)
     world.network.dial(joiner, honest)
-    world.go_on(40 * setting.slot_seconds)
+    world.go_on((meets + 5) * setting.slot_seconds)
     assert joiner.chain.height >= honest.chain.height - 2
     assert not joiner.chain.store.has(shown.id)
+    return world
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class CatchUp:
         node = self._node
         if self._session is not None or not node.alive:
             return
-        height, chain, joining = node.chain.tip.height, node.chain, node.joining.look()
+        height, chain, joining = node.chain.tip.height, node.chain, node.chain.horizon is not None
         ahead = [each for each in node.sessions.values() if joining or each.height > height]
         claims = [Claim(each.key, each.height, chain.has(each.tip), each.base) for each in ahead]
         key = self._planner.choose(node.events.now, height, claims, joining)

@@ -71,6 +71,7 @@ class Node:
         self.standing = Standing(NETWORK.ban_seconds)
         self.gossip, self.catch_up, self.joining = Gossip(self), CatchUp(self), Joining(self)
         self.pending = Pending(self, self.world.transactions)
+        self.joining.look()
         if self.watch is not None:
             self.watch.witness.start()
         for peer in self.configured:

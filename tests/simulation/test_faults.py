@@ -61,7 +61,10 @@ def test_large_network_with_faults():
     assert world.observer.agreed(behind=3)
 
 
-KINDS = ("silent", "censor", "equivocate", "withhold", "forge", "keep", "copy", "grind", "spam", "withhold")
+KINDS = (
+    "silent", "censor", "equivocate", "withhold", "forge", "keep", "copy", "grind", "spam", "withhold", "fake",
+    "fake-first", "accuse",
+)  # fmt: skip
 
 
 @pytest.mark.long

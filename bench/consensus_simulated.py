@@ -12,8 +12,8 @@ from statistics import median
 
 from bench.simulation import fairness
 from bench.simulation.attacks import Harm, attack, average, harm
-from bench.simulation.byzantine import KINDS
 from bench.simulation.faults import random_case
+from bench.simulation.kinds import KINDS
 from bench.simulation.observer import Violation
 from bench.simulation.report import fork_rate, propagation, recover
 from bench.simulation.setting import Setting

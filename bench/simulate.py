@@ -7,8 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.simulation.byzantine import KINDS
 from bench.simulation.faults import Faults, random_case
+from bench.simulation.kinds import KINDS
 from bench.simulation.report import figures, recover
 from bench.simulation.setting import Setting, spread
 from bench.simulation.world import World

@@ -52,15 +52,14 @@ class Auditor:
         self._secret = digest("simulated-secret", node.key)
         self._found: dict[bytes, ChallengeBody | None] = {}  # by result; None where it is genuine
         self._due: dict[int, tuple[bytes, tuple[ResultRecord, ...]]] = {}  # what is to be audited of each epoch
-        self._begun: tuple[int, ResultRecord] | None = None  # the audit under way, and the slot in which it began
+        self._begun: tuple[int, bytes, ChallengeBody | None] | None = None  # slot, result, and what will be found
 
     def step(self, slot: int) -> None:
         """End the audit that began a slot ago, and begin the next."""
         if self._begun is not None and self._begun[0] == slot - 1:
-            result = self._begun[1]
-            self._found[result.id] = audit(self._node.chain.state, result)
-        result_ = self._next(slot)
-        self._begun = None if result_ is None else (slot, result_)
+            self._found[self._begun[1]] = self._begun[2]
+        due = self._next(slot)
+        self._begun = None if due is None else (slot, due.id, audit(self._node.chain.state, due))
 
     def challenges(self) -> list[ChallengeBody]:
         """What can be challenged in the next block."""

@@ -6,7 +6,7 @@ import dataclasses
 import random
 from dataclasses import dataclass
 
-from bench.simulation.byzantine import KINDS
+from bench.simulation.kinds import KINDS
 from bench.simulation.setting import BOOTSTRAP, Setting
 from bench.simulation.world import World
 

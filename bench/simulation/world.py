@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.simulation.auditor import Competitions
-from bench.simulation.byzantine import KINDS, Coalition
+from bench.simulation.byzantine import Coalition
 from bench.simulation.events import Events
 from bench.simulation.execution import Execution, OwnExecution, SharedExecution
+from bench.simulation.kinds import KINDS
 from bench.simulation.miner import Miner
 from bench.simulation.network import Network
 from bench.simulation.node import Node

@@ -39,7 +39,7 @@ class Joining:
 
     def look(self) -> bool:
         """Whether the node is joining, by its tip and its clock; tells the chain."""
-        return self.branches.joining
+        return self.branches.is_joining()
 
     def settle(self, session: Session, done: Callable[[Session, Found], None]) -> None:
         """Find out which branch is denser, and follow it; `done` is called when that is done."""

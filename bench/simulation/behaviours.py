@@ -39,9 +39,9 @@ class Behaviour:
         """What the miner commits to."""
         return miner.seal(epoch, miner.train(epoch))
 
-    def opens(self, ranked: list[Ranked]) -> list[Ranked]:
-        """Which of its best results the miner reveals."""
-        return ranked
+    def opens(self, ranked: list[Ranked], most: int) -> list[Ranked]:
+        """Which of its results, best first, the miner reveals, where an honest one reveals at most so many."""
+        return ranked[:most]
 
     def tells(self, session: Session, block: Block) -> bool:
         """Whether to announce a block to a peer."""

@@ -21,7 +21,7 @@ from consensus.types import ChallengeBody, CommitRecord, EpochRecord, Payout, Re
 class Keeper(Byzantine):
     """Seals like everybody, and reveals nothing."""
 
-    def opens(self, ranked: list[Ranked]) -> list[Ranked]:
+    def opens(self, ranked: list[Ranked], most: int) -> list[Ranked]:
         """Nothing."""
         return []
 
@@ -98,6 +98,14 @@ class FirstFaker(Faker):
     """Does so from the first competition on: who wins it whole keeps every challenge out of the chain."""
 
     FIRST = 0
+
+
+class ManyFaker(Faker):
+    """Opens all of them, so that there are more forged results than audits and challenges in a window."""
+
+    def opens(self, ranked: list[Ranked], most: int) -> list[Ranked]:
+        """Everything."""
+        return ranked
 
 
 class Accuser(Byzantine):

@@ -129,7 +129,7 @@ class Miner:
                     if correct >= task.spec.baseline_correct:
                         ranked.append((correct, batch, place))
         ranked.sort(key=lambda found: -found[0])
-        chosen = node.behaviour.opens(ranked[: self.reveals])
+        chosen = node.behaviour.opens(ranked, self.reveals)
         return [self.open(batch, place, correct, after) for after, (correct, batch, place) in enumerate(chosen)]
 
     def open(self, batch: Batch, place: int, correct: int, after: int) -> Transaction:

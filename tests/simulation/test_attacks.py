@@ -130,6 +130,14 @@ def test_forged_results():
     assert many["spendable"] > 0
 
 
+def test_more_forged_results_than_can_be_challenged():
+    """Each forger opens sixteen. One of twenty miners still loses them all; what two forge is too much for a window."""
+    few = attacked("fake-many", 0.05, **LARGE)
+    assert few["caught"] == few["offences"] > 20
+    assert few["spendable"] == 0
+    assert attacked("fake-many", 0.2)["spendable"] > 0
+
+
 def test_forged_first_competition():
     """Who wins all seats of the first competition, when there are no others, mints all blocks: no challenge gets in.
     Harmless only as long as some seats of it are honest."""

@@ -63,7 +63,7 @@ def test_large_network_with_faults():
 
 KINDS = (
     "silent", "censor", "equivocate", "withhold", "forge", "keep", "copy", "grind", "spam", "withhold", "fake",
-    "fake-first", "accuse",
+    "fake-first", "fake-many", "accuse",
 )  # fmt: skip
 
 

@@ -36,12 +36,12 @@ def quiet(nodes=16, miners=12, epochs=3, seed=11, **options):
 
 def test_withheld_branch():
     """A coalition builds in secret and releases after 6 slots. Harmless up to a fifth of the seats: less than a
-    twentieth of the honest blocks is lost, and luck alone lets a competition fail. With more than half of them, most
-    are."""
-    few = attacked("withhold", 0.2, seeds=range(6), **LARGE)
+    twentieth of the honest blocks is lost, and luck alone lets a competition fail (2 of 120, see docs/simulation.md).
+    With more than half of them, most are."""
+    few = attacked("withhold", 0.2, seeds=range(10), **LARGE)
     assert few["fork_rate"] <= 0.05
     assert few["deepest"] <= HOLD + 2
-    assert round(18 * few["void"]) <= 1
+    assert round(30 * few["void"]) <= 2
     many = attacked("withhold", 0.6)
     assert many["fork_rate"] > 0.2
 
@@ -58,11 +58,10 @@ def test_equivocation():
 
 
 def test_censoring_seats():
-    """Seats that take in nothing of others. Harmless up to a fifth: each phase has blocks of others, and one is enough.
-    With a third, luck alone lets a competition fail; with three quarters, many do."""
-    assert attacked("censor", 0.2, seeds=range(4), **LARGE)["void"] == 0
-    found = attacked("censor", 0.3, seeds=range(6), **LARGE)
-    assert round(18 * found["void"]) <= 1
+    """Seats that take in nothing of others. Harmless up to a third: each phase has blocks of others, and one is enough;
+    luck alone lets a competition fail (2 of 120, see docs/simulation.md). With three quarters, many do."""
+    found = attacked("censor", 0.3, seeds=range(10), **LARGE)
+    assert round(30 * found["void"]) <= 2
     assert found["seats"] <= found["compute"] + 0.1
     assert attacked("censor", 0.75, seeds=(0, 1, 2))["void"] > 0
 

@@ -5,9 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
-
-import pytest
 
 from bench.simulation.faults import random_case
 from bench.simulation.report import figures, recover
@@ -47,11 +46,13 @@ def test_another_process_with_other_hashes_gives_the_same_history():
     assert found[0] == found[1] == simulate(SEED)
 
 
-@pytest.mark.parametrize("seed", [SEED, 5, 4])
-def test_sharing_executions_changes_nothing(seed, tmp_path):
-    shared = simulate(seed)
-    assert simulate(seed, tmp_path) == shared
-    assert shared["reorganisations"], "a history without reorganisations shows little"
+def test_sharing_executions_changes_nothing(tmp_path):
+    """Three networks with reorganisations: the others show little."""
+    histories = ((seed, simulate(seed)) for seed in range(SEED, SEED + 20))
+    telling = list(islice((found for found in histories if found[1]["reorganisations"]), 3))
+    assert len(telling) == 3
+    for seed, shared in telling:
+        assert simulate(seed, tmp_path / str(seed)) == shared
 
 
 def test_trace_depends_on_what_nodes_do():

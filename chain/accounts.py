@@ -26,14 +26,19 @@ class Account(Record):
     nonce: U64
 
 
-_NONE = Account(0, 0)
 _PACK: Callable[[tuple[int, int]], bytes] = msgpack.Packer().pack  # what Account.encode does
+_UNPACK: Callable[..., tuple[int, int]] = msgpack.unpackb
 
 
 def account(state: StateView, address: bytes) -> Account:
     """The account at `address`; empty where there is none."""
+    return Account(*held(state, address))
+
+
+def held(state: StateView, address: bytes) -> tuple[int, int]:
+    """Balance and nonce of the account at `address`."""
     data = state.get(ACCOUNT + address)
-    return _NONE if data is None else Account(*msgpack.unpackb(data))  # as `write` packed it
+    return (0, 0) if data is None else _UNPACK(data, use_list=False)  # as `write` packed it
 
 
 def write(state: Overlay, address: bytes, balance: int, nonce: int) -> None:
@@ -43,15 +48,14 @@ def write(state: Overlay, address: bytes, balance: int, nonce: int) -> None:
 
 def credit(state: Overlay, address: bytes, amount: int) -> None:
     """Add `amount` to a balance."""
-    data = state.get(ACCOUNT + address)
-    balance, nonce = (0, 0) if data is None else msgpack.unpackb(data)
+    balance, nonce = held(state, address)
     write(state, address, balance + amount, nonce)
 
 
 def debit(state: Overlay, address: bytes, amount: int) -> None:
     """Take `amount` from a balance; raises NotApplicable where it is not there."""
-    old = account(state, address)
-    write(state, address, left(old.balance, amount), old.nonce)
+    balance, nonce = held(state, address)
+    write(state, address, left(balance, amount), nonce)
 
 
 def left(balance: int, amount: int) -> int:

@@ -104,7 +104,7 @@ def addresses_of(transaction: Transaction) -> set[bytes]:
         if transaction.kind == Kind.COINBASE:
             return {output.address for output in CoinbaseBody.decode(transaction.body).outputs}
         if transaction.kind == Kind.TRANSFER:
-            return {transaction.address, *(output.address for output in transaction.transfer.outputs)}
+            return {transaction.address, *[address for address, _ in transaction.payments]}
     except BadEncoding:  # a body that no rule accepts is in no canonical block; indexing must not be what fails
         return set()
     return {transaction.address}

@@ -24,6 +24,7 @@ from chain.types import (
     Header,
     Kind,
     Output,
+    Payment,
     Transaction,
     coinbase_transaction,
     transactions_root,
@@ -94,33 +95,33 @@ def apply_transaction(
     least = rules.minimum_fee(transaction)
     if fee < least:
         raise BadTransaction(f"fee {fee} is below {least}", "fee_too_low")
-    sender = accounts.account(state, address)
-    if transaction.nonce != sender.nonce:
-        code = "nonce_too_low" if transaction.nonce < sender.nonce else "nonce_too_high"
-        raise NotApplicable(f"nonce {transaction.nonce}, the account is at {sender.nonce}", code)
-    if sender.balance < fee:
-        raise NotApplicable(f"balance {sender.balance} does not cover the fee", "insufficient_balance")
+    balance, nonce = accounts.held(state, address)
+    if transaction.nonce != nonce:
+        code = "nonce_too_low" if transaction.nonce < nonce else "nonce_too_high"
+        raise NotApplicable(f"nonce {transaction.nonce}, the account is at {nonce}", code)
+    if balance < fee:
+        raise NotApplicable(f"balance {balance} does not cover the fee", "insufficient_balance")
     if transaction.kind == Kind.TRANSFER:
-        _transfer(state, address, sender.balance - fee, sender.nonce + 1, transaction.transfer.outputs)
+        _transfer(state, address, balance - fee, nonce + 1, transaction.payments)
         return
     trial = Overlay(state)
-    accounts.write(trial, address, sender.balance - fee, sender.nonce + 1)
+    accounts.write(trial, address, balance - fee, nonce + 1)
     missing = rules.apply(trial, context, transaction, index)
     if missing:
         raise Missing(missing)
     trial.merge_into(state)
 
 
-def _transfer(state: Overlay, address: bytes, balance: int, nonce: int, outputs: tuple[Output, ...]) -> None:
-    """Pay `outputs` one after another from the sender's `balance`; nothing is written where it does not suffice."""
-    for output in outputs:
-        after = accounts.left(balance, output.amount)
-        if output.address != address:
+def _transfer(state: Overlay, address: bytes, balance: int, nonce: int, payments: tuple[Payment, ...]) -> None:
+    """Make `payments` one after another from the sender's `balance`; nothing is written where it does not suffice."""
+    for payee, amount in payments:
+        after = accounts.left(balance, amount)
+        if payee != address:
             balance = after
     accounts.write(state, address, balance, nonce)
-    for output in outputs:
-        if output.address != address:
-            accounts.credit(state, output.address, output.amount)
+    for payee, amount in payments:
+        if payee != address:
+            accounts.credit(state, payee, amount)
 
 
 def undo_transfer(state: Overlay, transaction: Transaction) -> bool:
@@ -131,15 +132,15 @@ def undo_transfer(state: Overlay, transaction: Transaction) -> bool:
     if transaction.kind != Kind.TRANSFER:
         return False
     address, returned = transaction.address, transaction.fee
-    for output in transaction.transfer.outputs:
-        if output.address != address:
-            held = accounts.account(state, output.address)
-            if held.balance < output.amount:
+    for payee, amount in transaction.payments:
+        if payee != address:
+            balance, nonce = accounts.held(state, payee)
+            if balance < amount:
                 return False
-            accounts.write(state, output.address, held.balance - output.amount, held.nonce)
-            returned += output.amount
-    sender = accounts.account(state, address)
-    accounts.write(state, address, sender.balance + returned, sender.nonce - 1)
+            accounts.write(state, payee, balance - amount, nonce)
+            returned += amount
+    balance, nonce = accounts.held(state, address)
+    accounts.write(state, address, balance + returned, nonce - 1)
     return True
 
 

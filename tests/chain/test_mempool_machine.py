@@ -200,7 +200,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def spends(self, followers):
         """Whether a payee of `followers` pays something itself."""
-        payees = {output.address for t in followers if t.kind == Kind.TRANSFER for output in t.transfer.outputs}
+        payees = {payee for t in followers if t.kind == Kind.TRANSFER for payee, _ in t.payments}
         return any(t.address in payees for t in self.plain.held)
 
     def adopt(self):

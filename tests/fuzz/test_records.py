@@ -8,6 +8,7 @@ import pytest
 from chain import encoding
 from chain.encoding import Record
 from chain.errors import BadEncoding
+from chain.types import TransferBody, read_payments
 from tests.fuzz.campaign import MEMORY, campaign
 from tests.fuzz.inputs import drawer, mutated, record_types
 
@@ -74,3 +75,25 @@ def test_records():
 @pytest.mark.long
 def test_a_million_inputs():
     fuzz(1_000_000)
+
+
+def test_payments_are_read_as_the_record_is():
+    """The shortcut for a transfer's body takes what the decoder takes, and refuses what it refuses."""
+    draw, counts = drawer(TransferBody), {"read": 0, "refused": 0}
+
+    def trial(dice, tried):
+        raw = draw(dice).encode()
+        for data in (raw, *[mutated(dice, raw) for _ in range(_MUTANTS)]):
+            tried[:] = [data]
+            try:
+                expected = tuple((output.address, output.amount) for output in TransferBody.decode(data).outputs)
+            except BadEncoding:
+                counts["refused"] += 1
+                with pytest.raises(BadEncoding):
+                    read_payments(data)
+            else:
+                counts["read"] += 1
+                assert read_payments(data) == expected
+
+    campaign("payments", 2_000, trial)
+    assert counts["read"] > 2_000 and counts["refused"] > 2_000

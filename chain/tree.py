@@ -27,7 +27,8 @@ _LEAF = 64  # bytes of a leaf
 _KINDS = 4  # bytes at the head of a node
 _MOST = _KINDS + 16 * _LEAF
 _VOID = bytes(_KINDS)
-_KIND = {0: 0, _HASH: 1, _LEAF: 3}  # by the size of what a slot holds
+_INNER = 1
+_KIND = {0: 0, _HASH: _INNER, _LEAF: 3}  # by the size of what a slot holds
 _LONE_LEAF = frozenset(3 << 2 * digit for digit in range(16))  # kinds of nodes that hold one leaf and nothing else
 _SHIFT = {ord(f"{digit:x}"): 2 * digit for digit in range(16)}  # of a slot's bits, by the digit in ASCII
 _AFTER = b"g"  # sorts after every digit
@@ -90,31 +91,33 @@ class _Update:
     def inner(self, path: bytes, low: int, high: int, node: bytes) -> bytes:
         """Apply the entries from `low` to `high` to the inner node at `path`; returns what its slot then holds."""
         paths, depth = self.paths, len(path)
+        kinds = int.from_bytes(node[:_KINDS], "big")
         while low < high:
-            branch = paths[low][: depth + 1]
-            end = high if high - low == 1 else bisect_left(paths, branch + _AFTER, low, high)
-            kinds = int.from_bytes(node[:_KINDS], "big")
-            shift = _SHIFT[branch[depth]]
+            digit, branch = paths[low][depth], paths[low][: depth + 1]
+            end = low + 1
+            if end < high and paths[end][depth] == digit:
+                end = bisect_left(paths, branch + _AFTER, end, high)
+            shift = _SHIFT[digit]
+            kind = kinds >> shift & 3
             start = _KINDS + 32 * (kinds & (1 << shift) - 1).bit_count()
-            stop = start + 32 * (kinds >> shift & 3).bit_count()
-            old = node[start:stop]
-            if len(old) == _HASH:
+            stop = start + 32 * kind.bit_count()
+            if kind == _INNER:
                 below = self.get(branch)
                 if below is None:
                     raise BrokenTree(f"no node at depth {depth + 1}")
                 new = self.inner(branch, low, end, below)
             else:
-                new = self._leaves(branch, low, end, old)
-            if len(new) == len(old):
+                new = self._leaves(branch, low, end, node[start:stop])
+            if len(new) == stop - start:
                 node = node[:start] + new + node[stop:]
             else:
-                kinds += _KIND[len(new)] - _KIND[len(old)] << shift
+                kinds += _KIND[len(new)] - kind << shift
                 node = kinds.to_bytes(_KINDS, "big") + node[_KINDS:start] + new + node[stop:]
             low = end
-        if node == _VOID:
+        if kinds == 0:
             self.written[path] = None
             return b""
-        if len(node) == _KINDS + _LEAF and path and int.from_bytes(node[:_KINDS], "big") in _LONE_LEAF:
+        if kinds in _LONE_LEAF and path:
             self.written[path] = None
             return node[_KINDS:]
         self.written[path] = node

@@ -6,11 +6,24 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgpack
 
-from chain.encoding import AMOUNT_MAX, U8, U64, Address, Amount, Hash, PublicKey, Record, Signature, Size
+from chain.encoding import (
+    AMOUNT_MAX,
+    U8,
+    U64,
+    U64_MAX,
+    Address,
+    Amount,
+    Hash,
+    PublicKey,
+    Record,
+    Signature,
+    Size,
+    quick_reader,
+)
 from chain.errors import BadTransaction
 from chain.hashing import EMPTY, digest
 from chain.keys import PrivateKey, address_of, verify
@@ -146,6 +159,28 @@ class Transaction(Record):
                 raise BadTransaction("a coinbase has no sender, nonce, fee or signature")
             return
         verify(self.sender, self.signature, self.signed_message(network))
+
+
+@quick_reader(Transaction)
+def read_transaction(fields: list[Any]) -> Transaction | None:
+    """The transaction that has these fields, with its canonical bytes; None where one is not within its limits."""
+    kind, sender, nonce, fee, body, signature = fields
+    if (
+        type(kind) is type(nonce) is type(fee) is int
+        and type(sender) is type(body) is type(signature) is bytes
+        and 0 <= kind <= 255
+        and 0 <= nonce <= U64_MAX
+        and 0 <= fee <= AMOUNT_MAX
+        and len(sender) == 32
+        and len(body) <= MAX_BODY
+        and len(signature) == 64
+    ):
+        transaction = object.__new__(Transaction)  # to initialise a frozen dataclass takes as long as all of this
+        transaction.__dict__.update(
+            kind=kind, sender=sender, nonce=nonce, fee=fee, body=body, signature=signature, raw=_PACK(fields)
+        )
+        return transaction
+    return None
 
 
 def sign_transaction(key: PrivateKey, network: bytes, kind: Kind, nonce: int, fee: int, body: Record) -> Transaction:

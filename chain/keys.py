@@ -77,12 +77,9 @@ def verify_each(items: Iterable[tuple[bytes, bytes, bytes]]) -> None:
     """What `verify_all` does, in this thread alone."""
     try:
         for public, signature, message in items:
-            _public_key(public).verify(signature, message)
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise BadSignature("signature does not verify") from error
-
-
-_public_key = lru_cache(maxsize=1 << 14)(Ed25519PublicKey.from_public_bytes)
 
 
 @lru_cache(maxsize=65536)

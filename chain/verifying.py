@@ -1,7 +1,7 @@
 """Signatures in other processes, while this one does something else.
 
 A worker reads jobs from a pipe: signatures of 128 bytes each, public key, signature, message. Its answer is one byte a
-job, in their order. The process that hands them out helps with what no worker has begun.
+job, in their order. The process that hands them out helps with what no worker has, in the end with what one has.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 from chain.errors import BadSignature
@@ -66,7 +66,7 @@ class Verifier:
         return jobs
 
     def complete(self, jobs: Sequence[Job]) -> None:
-        """Return when `jobs` are done, working on whatever waits meanwhile.
+        """Return when `jobs` are done, working on whatever waits meanwhile, then on what a worker will come to last.
 
         Raises BadSignature where one of their signatures does not verify. What a worker that is gone was given is
         verified by the others.
@@ -77,7 +77,7 @@ class Verifier:
                 if self._waiting:
                     self._waiting.popleft().run()
                 elif not job.done:
-                    wait([worker.pipe for worker in self._workers])
+                    next(job for job in reversed(jobs) if not job.done).run()
         if any(job.bad for job in jobs):
             raise BadSignature("signature does not verify")
 

@@ -1,6 +1,8 @@
 """Import of many blocks: what stays when one is at fault, with and without workers."""
 
 import dataclasses
+import os
+import signal
 
 import pytest
 
@@ -208,3 +210,24 @@ def test_jobs_of_a_worker_that_is_gone_are_done_here(when):
         with pytest.raises(BadSignature):
             verifier.complete(second)
         assert not verifier._workers
+
+
+def test_nobody_waits_for_a_worker_that_is_slow():
+    key, message = PrivateKey(b"\1" * 32), bytes(32)
+    good = (key.public, key.sign(message), message)
+    bad = (key.public, MINTERS[0].sign(message), message)
+    with Verifier(1) as verifier:
+        process = verifier._workers[0]._process
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            first = verifier.submit([good] * (3 * JOB))
+            second = verifier.submit([bad])
+            verifier.complete(first)
+            with pytest.raises(BadSignature):
+                verifier.complete(second)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        third = verifier.submit([good] * JOB)
+        verifier.complete(third)
+        with pytest.raises(BadSignature):
+            verifier.complete(second)

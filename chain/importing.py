@@ -15,8 +15,8 @@ from chain.types import MAX_BLOCK, Block
 from chain.verifying import Job, Verifier
 
 _BATCH_BLOCKS = 256
-_BATCH_BYTES = 2 << 20  # of blocks that one write connects
-_BATCHES = 3  # read ahead: one is applied while the next two are verified
+_BATCH_BYTES = 4 << 20  # of blocks that one write connects; what several of them change is written once
+_BATCHES = 2  # read ahead: one is applied while the next is verified
 
 Progress = Callable[[int], None]
 Establish = Callable[[Missing], None]
@@ -45,7 +45,7 @@ def import_blocks(chain: Chain, raws: Iterable[bytes], workers: int = 0, progres
 
 
 class Importer:
-    """Adds blocks to a chain. Those that extend the tip are written up to 2 MiB at a time.
+    """Adds blocks to a chain. Those that extend the tip are written up to 4 MiB at a time.
 
     So a crash loses the last ones only, and a second import goes on from there. `workers`: processes that verify
     signatures beside this one. `progress` is called with the height after every write. `establish` is called where

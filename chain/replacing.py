@@ -42,7 +42,7 @@ def take_back(
     trial = Overlay(scratch)
     room = _MOST_BYTES - sum(entry.size for entry in entries)
     if room >= 0 and all(undo_transfer(trial, entry.transaction) for entry in reversed(entries)):
-        payees = {output.address for entry in entries for output in entry.transaction.transfer.outputs}
+        payees = {payee for entry in entries for payee, _ in entry.transaction.payments}
         payees -= {entry.address for entry in entries}
         if _can_do_without(rules, context, waiting, payees, start, room):
             return trial

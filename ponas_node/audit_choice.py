@@ -28,8 +28,8 @@ def choose(
     """Choose among the results of one competition. `owner`'s own are trusted.
 
     Due is what keeps one of its own from counting, though it is of the same architecture and trained to something else;
-    then, of those that hold `seats`, what stands above one of its own, and `rate` of all. Others gain nothing by being
-    false.
+    then, of those that hold `seats`, what stands above one of its own, and `rate` of all, in the order of the draw: so
+    nodes that cannot audit all in time begin with different ones. Others gain nothing by being false.
     """
     mine = [result for result in results if result.owner == owner]
     before = [result for result in results if any(_stands_before(result, own) for own in mine)]
@@ -37,9 +37,9 @@ def choose(
     own = [place for place, result in enumerate(ranking) if result.owner == owner]
     lowest = own[-1] if own else 0
     seated = [result for result in ranking[:seats] if result.owner != owner]
-    above = [result for result in ranking[: min(seats, lowest)] if result.owner != owner]
+    above = ranking[: min(seats, lowest)]
     drawn = sorted(seated, key=lambda result: digest("ponas/audit", secret, result.id))
-    due = dict.fromkeys([*before, *above, *drawn[:rate]])
+    due = dict.fromkeys([*before, *(result for place, result in enumerate(drawn) if place < rate or result in above)])
     return Choice(tuple(due), tuple(result for result in drawn if result not in due))
 
 

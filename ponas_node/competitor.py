@@ -5,7 +5,6 @@ What was sealed, with its salts, is on disk before the commit is sent, so a cras
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from consensus.reveal import check_genotype
 from consensus.types import CommitBody, CommitRecord, EpochRecord, Genotype, Leaves, Payout, RevealBody, seal
 from ponas_node.oracle import FOR_OWN_SEARCH
 from ponas_node.sender import Sender
+from ponas_node.ticking import twice_a_slot
 from pool.work import Candidate, Work
 
 if TYPE_CHECKING:
@@ -84,13 +84,7 @@ class Competitor:
 
     async def run(self) -> None:
         """Compete for ever: look at the chain twice a slot, and do what is due."""
-        pause = self._node.genesis.consensus.slot_milliseconds / 2000
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self.step()
-            except Invalid as error:
-                log.warning("competition: %s", error)
+        await twice_a_slot(self._node.genesis.consensus, "competition", self.step)
 
     async def step(self) -> None:
         """Do what is due now."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from chain.errors import Invalid
 from chain.keys import PrivateKey
 from chain.types import Kind
 from consensus import records
 from consensus.types import KeyBody
 from ponas_node.sender import Sender
 from ponas_node.split_keys import SplitKey
+from ponas_node.ticking import twice_a_slot
 
 if TYPE_CHECKING:
     from ponas_node.node import Node
@@ -32,26 +31,13 @@ class Unsealer:
         self._node = node
         self._keys = {split.artifact: split.key for split in splits}
         self._sender = Sender(node, key)
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Look at the chain twice a slot from now on."""
-        self._task = asyncio.create_task(self._run())
+        """Look at the chain from now on."""
+        self._node.spawn(twice_a_slot(self._node.genesis.consensus, "key of a sealed test split", self.step))
 
     async def stop(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
-        pause = self._node.genesis.consensus.slot_milliseconds / 2000
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self.step()
-            except Invalid as error:
-                log.warning("the key of a sealed test split could not be shown: %s", error)
+        """Nothing is left to end: the node ends what it spawned."""
 
     async def step(self) -> None:
         """Show the current epoch's key, where it is due and here."""

@@ -140,10 +140,10 @@ def last_beacon(state: StateView) -> bytes:
 
 
 def active_seats(state: StateView) -> tuple[bytes, ...]:
-    """Ids of all active seats; the bootstrap seats until the first results."""
+    """Ids of all active seats: those that were won, and the bootstrap seats until the window is full."""
     window = need(state, WINDOW, SeatWindow)
-    active = tuple(seat for group in window.groups for seat in group.seats)
-    return active or ids(state, BOOTSTRAP)
+    won = tuple(seat for group in window.groups for seat in group.seats)
+    return won if len(window.groups) == window.most else won + ids(state, BOOTSTRAP)
 
 
 def seat_holder(state: StateView, seat: bytes) -> tuple[bytes, Payouts] | None:

@@ -122,8 +122,8 @@ def _refunds(state: Overlay, record: EpochRecord) -> list[Output]:
 
 def _take_seats(state: Overlay, parameters: ConsensusParameters, n: int, seats: tuple[bytes, ...]) -> None:
     window = records.need(state, records.WINDOW, SeatWindow)
-    groups = (*window.groups, SeatGroup(n, seats))[-parameters.seat_epochs :]
-    records.write(state, records.WINDOW, SeatWindow(groups))
+    groups = (*window.groups, SeatGroup(n, seats))[-window.most :]
+    records.write(state, records.WINDOW, SeatWindow(window.most, groups))
 
 
 def _close_task(

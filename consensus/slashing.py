@@ -100,7 +100,7 @@ def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRec
     records.write_epoch(state, dataclasses.replace(epoch, winners=winners))
     seats = SeatGroup(epoch.number, _placed(group.seats, winners))
     groups = (seats if other is group else other for other in window.groups)
-    records.write(state, records.WINDOW, SeatWindow(tuple(found for found in groups if found.seats)))
+    records.write(state, records.WINDOW, SeatWindow(window.most, tuple(found for found in groups if found.seats)))
 
 
 def _placed(seats: tuple[bytes, ...], winners: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -285,8 +285,9 @@ class SeatGroup(Record):
 
 @dataclass(frozen=True, slots=True)
 class SeatWindow(Record):
-    """All active seats: the last `seat_epochs` competitions that had results."""
+    """The last `most` competitions that had results. While there are fewer, the bootstrap seats are active as well."""
 
+    most: U32
     groups: Annotated[tuple[SeatGroup, ...], Size(0, 4096)]
 
 

@@ -138,8 +138,9 @@ async def seats(request: web.Request) -> web.Response:
     """GET /v1/seats: all active seats, the newest epoch first. A bootstrap seat has neither epoch nor result."""
     state = view_of(request).chain.state
     window = records.need(state, records.WINDOW, SeatWindow)
-    groups = [(group.epoch, seat) for group in reversed(window.groups) for seat in group.seats]
-    listed: list[tuple[int | None, bytes]] = [*groups] or [(None, seat) for seat in records.active_seats(state)]
+    epochs = {seat: group.epoch for group in window.groups for seat in group.seats}
+    listed = [(epochs.get(seat), seat) for seat in records.active_seats(state)]
+    listed.sort(key=lambda item: -1 if item[0] is None else item[0], reverse=True)
     return web.json_response({
         "count": len(listed),
         "seats": [_seat(state, number, seat) for number, seat in listed[: LARGEST_PAGE * 10]],

@@ -161,7 +161,8 @@ def _bad_seats(node: NodeAudit, epochs: list[EpochRecord]) -> list[str]:
     if not any(epoch.winners for epoch in epochs):
         return ["no competition has had a result"]
     state = node.chain.state
-    unbacked = [seat for seat in records.active_seats(state) if records.result(state, seat) is None]
+    won = set(records.active_seats(state)) - set(records.ids(state, records.BOOTSTRAP))
+    unbacked = [seat for seat in won if records.result(state, seat) is None]
     return [f"seat {seat.hex()[:16]} is not held by a result" for seat in unbacked]
 
 

@@ -98,11 +98,29 @@ def test_coinbase_follows_the_payout_table(world: World) -> None:
     assert accounts.account(world.chain.state, bytes([9]) * 20).balance == 3_333_333
 
 
-def test_seats_live_for_a_window_of_competitions(world: World) -> None:
+def test_seats_live_for_a_window_of_competitions(tmp_path: Path) -> None:
+    world = World(tmp_path / "db", seat_epochs=2)
     for n in range(3):
         world.competition({1: [world.find(10 * n, 150)], 2: [world.find(10 * n + 1, 160)]})
     groups = records.need(world.chain.state, records.WINDOW, SeatWindow).groups
     assert [group.epoch for group in groups] == [1, 2]
+
+
+def test_the_bootstrap_seats_stay_until_the_window_is_full(tmp_path: Path) -> None:
+    """Else whoever forged all of the first competition would mint all blocks, and take in no challenge."""
+    world = World(tmp_path / "db", seat_epochs=3)
+    bootstrap = records.active_seats(world.chain.state)
+    won: list[bytes] = []
+    for n in range(3):
+        reveals = world.competition({1: [world.find(10 * n, 150)], 2: [world.find(10 * n + 1, 160)]})
+        won += [reveals[2][0].id, reveals[1][0].id]
+        expected = (*won, *bootstrap) if n < 2 else tuple(won)
+        assert records.active_seats(world.chain.state) == expected
+    for n in (2, 3):  # what the last two competitions gave is lost, and the window is not full again
+        world.facts.forged.update(world.result(id).leaves[2] for id in won[2 * n - 2 : 2 * n])
+        for id in won[2 * n - 2 : 2 * n]:
+            world.mint(world.challenge(world.keys[0], id))
+    assert records.active_seats(world.chain.state) == (*won[:2], *bootstrap)
 
 
 def test_void_competition_keeps_the_seats_and_refunds(world: World) -> None:

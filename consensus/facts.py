@@ -13,7 +13,7 @@ from chain.encoding import U32, U64, Hash, Range, Record, Size
 from chain.errors import Missing
 from chain.hashing import digest
 from consensus.tasks import sealed_bytes
-from consensus.types import EpochRecord, Genotype, MaybeHash, TaskSpec
+from consensus.types import MOST_SPLITS, EpochRecord, Genotype, MaybeHash, TaskSpec
 
 FALSE, TRUE = 0, 1
 INVALID_MODEL = -1
@@ -43,7 +43,7 @@ class DatasetFact(Record):
     """
 
     spec: TaskSpec
-    sealed: Annotated[tuple[Hash, ...], Size(0, 64)]
+    sealed: Annotated[tuple[Hash, ...], Size(0, MOST_SPLITS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ MaybeHash = Annotated[bytes, Size(0, 32)]  # empty, or 32 bytes
 Genotype = Annotated[bytes, Size(1, 256)]
 Leaves = Annotated[tuple[Hash, ...], Size(3, 258)]
 BASELINE_UNIT = 10_000
+MOST_SPLITS = 64  # sealed test splits of a task
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class SealedSplit(Record):
     key_hash: Hash
 
 
-SealedSplits = Annotated[tuple[SealedSplit, ...], Size(0, 64)]
+SealedSplits = Annotated[tuple[SealedSplit, ...], Size(0, MOST_SPLITS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,7 @@ class SplitKey:
 
 def write_split_keys(path: Path, splits: list[SplitKey]) -> None:
     """Write the file, readable by its owner only. Raises OSError."""
-    plain = [
-        {"artifact": split.artifact.hex(), "file": split.file.name, "key": split.key.hex()} for split in splits
-    ]  # fmt: skip
+    plain = [{"artifact": split.artifact.hex(), "file": split.file.name, "key": split.key.hex()} for split in splits]
     write_whole(path, (json.dumps({"splits": plain}, indent=2) + "\n").encode())
 
 

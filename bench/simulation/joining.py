@@ -144,25 +144,6 @@ class _Host:
         self._node.world.oracle.establish(facts_of(missing))
 
 
-class Kept:
-    """What a node keeps on disk beside its chain."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, bytes] = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value at `key`, or None."""
-        return self._values.get(key)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Keep a value."""
-        self._values[key] = value
-
-    def delete(self, key: bytes) -> None:
-        """Forget a value."""
-        self._values.pop(key, None)
-
-
 def _on_question(session: Session, message: m.GetHeaders | m.GetBlocks, take: Callable[[m.Reply], None]) -> None:
     session.owner.joining.answer(session, message, take)
 

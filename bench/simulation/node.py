@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.simulation.behaviours import Behaviour
 from bench.simulation.catchup import CatchUp
 from bench.simulation.gossip import Gossip
-from bench.simulation.joining import Joining, Kept
+from bench.simulation.joining import Joining
 from bench.simulation.network import Session
 from bench.simulation.pending import Pending
 from bench.simulation.prover import Prover
@@ -24,6 +24,7 @@ from consensus.facts import facts_of
 from ponas_node.clock import EARLY
 from ponas_node.minter import WAIT
 from ponas_node.p2p.scoring import POINTS, Standing
+from pool.storage import MemoryStorage
 
 if TYPE_CHECKING:
     from bench.simulation.miner import Miner
@@ -56,7 +57,7 @@ class Node:
         self.miner: Miner | None = None
         self.prover: Prover | None = None
         self.watch: Watch | None = None
-        self.kept = Kept()
+        self.kept = MemoryStorage()  # on disk beside its chain
         self._last_minted = 0
         self._life = 0
         self._exploring = False

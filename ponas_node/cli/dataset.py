@@ -30,7 +30,6 @@ _EXAMPLES = """\
   ponas dataset show mnist-5k
 """
 _MOST_FILE = 1 << 30
-_MOST_SPLITS = 64
 _SHOWN_CLASSES = 30
 
 
@@ -128,11 +127,12 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _seal(arguments: argparse.Namespace) -> int:
     from chain.artifact import artifact_id
     from consensus.datasets import BadDataset, cut_test, seal_split
+    from consensus.types import MOST_SPLITS
     from ponas_node.files import write_whole
     from ponas_node.split_keys import SplitKey, write_split_keys
 
-    if not 1 <= arguments.splits <= _MOST_SPLITS:
-        raise UserError(f"--splits must be from 1 to {_MOST_SPLITS}.", USAGE)
+    if not 1 <= arguments.splits <= MOST_SPLITS:
+        raise UserError(f"--splits must be from 1 to {MOST_SPLITS}.", USAGE)
     source, out = arguments.source.expanduser(), options.out_path(arguments)
     names = [out.with_name(f"{out.stem}.{number}.sealed") for number in range(1, arguments.splits + 1)]
     keys = out.with_name(f"{out.stem}.keys.json")
@@ -143,6 +143,8 @@ def _seal(arguments: argparse.Namespace) -> int:
         dataset, parts = cut_test(_read(source), arguments.splits)
     except BadDataset as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"The data set {source} cannot be read: {error.strerror}.", USAGE) from error
     splits = []
     for path, part in zip(names, parts, strict=True):
         key = secrets.token_bytes(32)
@@ -161,24 +163,17 @@ def _read(path: Path) -> Dataset:
 
     if path.is_file() and path.stat().st_size > _MOST_FILE:
         raise UserError(f"{path} is larger than {_MOST_FILE >> 20} MiB.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"The data set {path} cannot be read: {error.strerror}.", USAGE) from error
+    data = path.read_bytes()
     return decode_dataset(data, len(data))
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from consensus.datasets import BUILTIN, BadDataset, decode_dataset
+    from consensus.datasets import BUILTIN, BadDataset
 
+    source = arguments.source
     try:
-        if arguments.source in BUILTIN:
-            return _print(BUILTIN[arguments.source](), arguments.json, ())
-        path = Path(arguments.source).expanduser()
-        if path.is_file() and path.stat().st_size > _MOST_FILE:
-            raise UserError(f"{path} is larger than {_MOST_FILE >> 20} MiB.")
-        data = path.read_bytes()
-        return _print(decode_dataset(data, len(data)), arguments.json, ())
+        dataset = BUILTIN[source]() if source in BUILTIN else _read(Path(source).expanduser())
+        return _print(dataset, arguments.json, ())
     except BadDataset as error:
         raise UserError(f"{arguments.source} is no data set: {error} `ponas dataset import` makes one.") from error
     except FileNotFoundError as error:

@@ -93,7 +93,7 @@ async def _run(arguments: argparse.Namespace, task: TaskFile, key: PrivateKey | 
 def _describe(genesis: Genesis, task: TaskFile) -> None:
     from ponas_node.units import format_amount
 
-    spec = task.spec
+    spec, deposit = task.spec, format_amount(genesis.consensus.split_deposit)
     print_facts({
         "network": f"{genesis.name} ({genesis.network.hex()[:16]})",
         "task": spec.name,
@@ -104,10 +104,8 @@ def _describe(genesis: Genesis, task: TaskFile) -> None:
         "recipe": f"{spec.steps} steps of {spec.batch}, {spec.segments} segments, rate {spec.learning_rate}",
         "judged by": f"{spec.evaluated} test samples, at least {spec.baseline_correct} correct",
         "bounty": f"{format_amount(spec.bounty_per_epoch)} for each of {task.epochs} epochs",
+        **({"sealed": f"{len(task.splits)} test splits, {deposit} each until its key is shown"} if task.splits else {}),
     })  # fmt: skip
-    if task.splits:
-        deposit = format_amount(genesis.consensus.split_deposit)
-        print_facts({"sealed": f"{len(task.splits)} test splits, {deposit} each until its key is shown"})
 
 
 async def _provide(client: NodeClient, data: Path | None, task: TaskFile) -> None:

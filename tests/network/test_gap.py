@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from chain import accounts
 from consensus import records
 from tests.network.cluster import Cluster, cluster, key
@@ -17,6 +19,7 @@ async def start_all(group: Cluster) -> None:
     await group.start("solo", OWNERS["solo"], solo=True, prover_delay=-1)
 
 
+@pytest.mark.long
 async def test_a_network_that_was_switched_off_goes_on(tmp_path: Path) -> None:
     async with cluster(tmp_path, bootstrap=2, rescue_slots=20) as group:
         await start_all(group)

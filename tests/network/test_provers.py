@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from chain.types import Kind
 from consensus import records
 from consensus.types import BeaconBody
@@ -24,6 +26,7 @@ def beacons(node: Node) -> dict[int, int]:
     return found
 
 
+@pytest.mark.long
 async def test_two_provers_make_one_beacon_an_epoch_and_either_is_enough(tmp_path: Path) -> None:
     async with cluster(tmp_path, bootstrap=2, slot_milliseconds=250, epoch_slots=32, commit_close=8, reveal_open=14,
                        reveal_close=24, beacon_grace=6) as group:  # fmt: skip

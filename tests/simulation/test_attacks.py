@@ -34,6 +34,7 @@ def quiet(nodes=16, miners=12, epochs=3, seed=11, **options):
     return Setting(nodes, miners, epochs, seed, **options)
 
 
+@pytest.mark.long
 def test_withheld_branch():
     """A coalition builds in secret and releases after 6 slots. Harmless up to a fifth of the seats: less than a
     twentieth of the honest blocks is lost, and luck alone lets a competition fail (2 of 120, see docs/simulation.md).
@@ -57,6 +58,7 @@ def test_equivocation():
     assert attacked("equivocate", 0.75)["void"] == 0
 
 
+@pytest.mark.long
 def test_censoring_seats():
     """Seats that take in nothing of others. Harmless up to a third: each phase has blocks of others, and one is enough;
     luck alone lets a competition fail (2 of 120, see docs/simulation.md). With three quarters, many do."""
@@ -137,6 +139,7 @@ def test_more_forged_results_than_can_be_challenged():
     assert attacked("fake-many", 0.2)["spendable"] > 0
 
 
+@pytest.mark.long
 def test_forged_first_competition():
     """Forgeries win all of the first competition. The bootstrap seats stay beside them, and take the challenges
     in: harmless up to three tenths, of the bootstrap seats as well. With most of these, no challenge gets in."""

@@ -26,7 +26,7 @@ def apply_challenge(
 ) -> tuple[ChallengeFact, ...]:
     """Revoke the result, or burn the challenger's deposit; returns the fact where it is not known yet."""
     body = ChallengeBody.decode(transaction.body)
-    result = find_open(state, parameters, body.result, context.slot)
+    result = find_open(state, parameters, body.result, context.height)
     _check_form(body, result)
     if not records.count_in_block(state, records.CHALLENGE_COUNT, context.height, parameters.challenges_per_block):
         most = parameters.challenges_per_block
@@ -44,17 +44,17 @@ def apply_challenge(
     return ()
 
 
-def find_open(state: StateView, parameters: ConsensusParameters, id: bytes, slot: int) -> ResultRecord:
-    """The result `id`, where it can be challenged at `slot`; raises NotApplicable."""
+def find_open(state: StateView, parameters: ConsensusParameters, id: bytes, height: int) -> ResultRecord:
+    """The result `id`, where the block at `height` can carry a challenge of it; raises NotApplicable."""
     result = records.result(state, id)
     if result is None:
         raise NotApplicable("no such result on this branch", "unknown_result")
     if result.revoked:
         raise NotApplicable("the result is revoked already", "already_revoked")
     epoch = records.need_epoch(state, result.epoch)
-    closes = parameters.challenge_close(epoch.settled_slot)
-    if epoch.settled and slot >= closes:
-        raise NotApplicable(f"the result could be challenged before slot {closes}", "challenge_closed")
+    closes = parameters.challenge_close(epoch.settled_height)
+    if epoch.settled and height >= closes:
+        raise NotApplicable(f"the result could be challenged before block {closes}", "challenge_closed")
     return result
 
 

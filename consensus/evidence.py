@@ -42,7 +42,7 @@ def find_offence(state: StateView, parameters: ConsensusParameters, body: Eviden
     holder = records.seat_holder(state, seat)
     if holder is None or holder[0] != body.first.minter:
         raise NotApplicable("the first header's signer owns no such seat on this branch", "unknown_seat")
-    if not slot - parameters.challenge_slots < when <= slot:
+    if not slot - parameters.challenge_blocks < when <= slot:
         raise NotApplicable(f"evidence of slot {when} does not count at slot {slot}", "evidence_closed")
     offence = records.OFFENCE + seat + records.number(when)
     if is_lost(state, seat) or state.get(offence) is not None:

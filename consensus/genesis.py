@@ -66,9 +66,9 @@ class Genesis(Record):
         deposits = self.consensus.commits_per_epoch + 1  # of commits, and of sealed splits to their publisher
         if tables + deposits + self.consensus.results_per_epoch > MAX_COINBASE_OUTPUTS:
             raise ValueError(f"a settling coinbase could need more than {MAX_COINBASE_OUTPUTS} outputs")
-        if self.ledger.coinbase_maturity < self.consensus.challenge_slots:
+        if self.ledger.coinbase_maturity < self.consensus.challenge_blocks:
             raise ValueError(
-                "coinbase_maturity must be at least challenge_slots: rewards must be there to be taken back"
+                "coinbase_maturity must be at least challenge_blocks: rewards must be there to be taken back"
             )
 
     @property

@@ -139,9 +139,14 @@ def last_beacon(state: StateView) -> bytes:
     return state.get(LAST_BEACON) or bytes(32)
 
 
+def seat_window(state: StateView) -> SeatWindow:
+    """The seats that competitions gave, by competition."""
+    return need(state, WINDOW, SeatWindow)
+
+
 def active_seats(state: StateView) -> tuple[bytes, ...]:
     """Ids of all active seats: those that were won, and the bootstrap seats until the window is full."""
-    window = need(state, WINDOW, SeatWindow)
+    window = seat_window(state)
     won = tuple(seat for group in window.groups for seat in group.seats)
     return won if len(window.groups) == window.most else won + ids(state, BOOTSTRAP)
 

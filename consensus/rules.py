@@ -65,7 +65,7 @@ class ConsensusRules:
             record = SeatRecord(seat, owner, (Payout(address_of(owner), 1),))
             records.write(state, records.BOOTSTRAP_SEAT + seat, record)
         records.write(state, records.BOOTSTRAP, HashList(seats))
-        records.write(state, records.WINDOW, SeatWindow(self.consensus.seat_epochs, ()))
+        records.write(state, records.WINDOW, SeatWindow(self.consensus.seat_epochs, (), ()))
         built_in, funded = [], []
         for task in self.config.tasks:
             check_spec(task.spec, self.consensus)

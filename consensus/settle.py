@@ -38,10 +38,11 @@ def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: 
             records.write_epoch(state, record)
         if slot < parameters.start(record.number) + parameters.reveal_close:
             break
-        settle(state, parameters, record, slot, height)
+        settle(state, parameters, record, height)
         open_epoch(state, max(record.number + 1, parameters.epoch_of(slot)))
     if record.number != first:
-        _release_bonds(state, parameters, slot, height)
+        _release_bonds(state, parameters, height)
+    _activate_seats(state, height)
 
 
 def open_epoch(state: Overlay, n: int) -> None:
@@ -51,7 +52,8 @@ def open_epoch(state: Overlay, n: int) -> None:
     seed = epoch_seed(records.last_beacon(state), n, task.id)
     opened = EpochRecord(
         number=n, task=task.id, seed=seed, bounty=bounty, sealed=task.splits[0].artifact if task.splits else b"",
-        key=b"", boundary=b"", beacon=b"", commits=0, results=0, settled=False, void=False, settled_slot=0, winners=(),
+        key=b"", boundary=b"", beacon=b"", commits=0, results=0, settled=False, void=False, settled_height=0,
+        revoked=0, winners=(),
     )  # fmt: skip
     records.write_epoch(state, opened)
     state.put(records.CURRENT_EPOCH, records.number(n))
@@ -78,7 +80,7 @@ def rank(results: list[ResultRecord], least_correct: int) -> list[ResultRecord]:
     return sorted(good, key=lambda result: result.rank_key)
 
 
-def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord, slot: int, height: int) -> None:
+def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord, height: int) -> None:
     """Close an epoch: return deposits, seat the best results, split the bounty; payments go into `DUE`."""
     task = records.need_task(state, record.task)
     due = [Part(b"", tuple(_refunds(state, record)))]
@@ -93,10 +95,14 @@ def settle(state: Overlay, parameters: ConsensusParameters, record: EpochRecord,
     for result in results:
         state.delete(records.OPENED + result.commit + records.number(result.leaf_index))
     if winners:
-        _take_seats(state, parameters, record.number, tuple(winner.id for winner in winners))
+        _give_seats(state, parameters.challenge_close(height), record.number, tuple(winner.id for winner in winners))
     due.append(Part(b"", tuple(_close_task(state, parameters, record, task, paid=sum(rewards) > 0))))
     settled = dataclasses.replace(
-        record, settled=True, void=not record.beacon, settled_slot=slot, winners=tuple(winner.id for winner in winners)
+        record,
+        settled=True,
+        void=not record.beacon,
+        settled_height=height,
+        winners=tuple(winner.id for winner in winners),
     )
     records.write_epoch(state, settled)
     if results:
@@ -120,10 +126,19 @@ def _refunds(state: Overlay, record: EpochRecord) -> list[Output]:
     return due
 
 
-def _take_seats(state: Overlay, parameters: ConsensusParameters, n: int, seats: tuple[bytes, ...]) -> None:
-    window = records.need(state, records.WINDOW, SeatWindow)
-    groups = (*window.groups, SeatGroup(n, seats))[-window.most :]
-    records.write(state, records.WINDOW, SeatWindow(window.most, groups))
+def _give_seats(state: Overlay, closes: int, n: int, seats: tuple[bytes, ...]) -> None:
+    window = records.seat_window(state)
+    pending = (*window.pending, SeatGroup(n, closes, seats))
+    records.write(state, records.WINDOW, dataclasses.replace(window, pending=pending))
+
+
+def _activate_seats(state: Overlay, height: int) -> None:
+    """Take pending seats into the window that cannot be challenged any more, those of the oldest groups out."""
+    window = records.seat_window(state)
+    count = sum(group.closes <= height for group in window.pending)
+    if count:
+        groups = (*window.groups, *window.pending[:count])[-window.most :]
+        records.write(state, records.WINDOW, SeatWindow(window.most, groups, window.pending[count:]))
 
 
 def _close_task(
@@ -153,7 +168,7 @@ def _close_task(
     return [Output(task.publisher, returned)] if returned else []
 
 
-def _release_bonds(state: Overlay, parameters: ConsensusParameters, slot: int, height: int) -> None:
+def _release_bonds(state: Overlay, parameters: ConsensusParameters, height: int) -> None:
     """Return the bonds of the oldest epoch whose results can no longer be challenged: one line for each owner.
 
     Never of more than one epoch, so that the outputs of a coinbase stay bounded.
@@ -162,7 +177,7 @@ def _release_bonds(state: Overlay, parameters: ConsensusParameters, slot: int, h
     if not bonded:
         return
     epoch = records.need_epoch(state, bonded[0])
-    if slot < parameters.challenge_close(epoch.settled_slot):
+    if height < parameters.challenge_close(epoch.settled_height):
         return
     bonds: dict[bytes, int] = {}
     for result in records.results_of(state, epoch):

@@ -14,7 +14,7 @@ from chain.state import Overlay, StateView
 from consensus import records
 from consensus.parameters import ConsensusParameters
 from consensus.settle import rank
-from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatGroup, SeatWindow
+from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatWindow
 
 
 def revoke_result(
@@ -35,7 +35,7 @@ def revoke_result(
     records.write(state, records.RESULT + result.id, revoked)
     epoch = records.need_epoch(state, result.epoch)
     if epoch.settled:
-        _rank_again(state, parameters, epoch)
+        _rank_again(state, parameters, epoch, result.id)
 
 
 def punish_bootstrap_seat(
@@ -78,29 +78,40 @@ def _share_out(state: Overlay, taken: int, reporter: bytes) -> None:
     accounts.change_supply(state, reward - taken)
 
 
-def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRecord) -> None:
-    """Give the seats of a settled competition to whom they belong without what was revoked.
-
-    Who comes in takes the place of who goes; all others keep theirs. Where the seats have left the window, or there
-    never were any, nobody comes in.
-    """
+def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRecord, lost: bytes) -> None:
+    """Take the result `lost`, which was revoked, out of a settled competition. While its seats are pending they go to
+    whom they belong without it: who comes in takes the place of who goes, and all others keep theirs."""
+    window = records.seat_window(state)
+    group = next((group for group in window.pending if group.epoch == epoch.number), None)
+    if group is None:
+        _drop(state, window, epoch)
+        return
+    epoch = dataclasses.replace(epoch, revoked=epoch.revoked + (lost in group.seats))
     task = records.need_task(state, epoch.task)
     results = records.results_of(state, epoch)
-    window = records.need(state, records.WINDOW, SeatWindow)
-    group = next((group for group in window.groups if group.epoch == epoch.number), None)
-    if group is None:
-        lost = {result.id for result in results if result.revoked}
-        left = tuple(id for id in epoch.winners if id not in lost)
-        records.write_epoch(state, dataclasses.replace(epoch, winners=left))
-        return
-    winners = tuple(result.id for result in rank(results, task.spec.baseline_correct)[: parameters.seats])
+    ranking = rank(results, task.spec.baseline_correct)
+    winners = tuple(result.id for result in ranking[: parameters.seats_left(epoch.revoked)])
     for result in results:
         if not result.revoked and result.seated != (result.id in winners):
             records.write(state, records.RESULT + result.id, dataclasses.replace(result, seated=not result.seated))
     records.write_epoch(state, dataclasses.replace(epoch, winners=winners))
-    seats = SeatGroup(epoch.number, _placed(group.seats, winners))
-    groups = (seats if other is group else other for other in window.groups)
-    records.write(state, records.WINDOW, SeatWindow(window.most, tuple(found for found in groups if found.seats)))
+    heirs = dataclasses.replace(group, seats=_placed(group.seats, winners))
+    pending = tuple(heirs if other is group else other for other in window.pending)
+    kept = tuple(found for found in pending if found.seats)
+    records.write(state, records.WINDOW, dataclasses.replace(window, pending=kept))
+
+
+def _drop(state: Overlay, window: SeatWindow, epoch: EpochRecord) -> None:
+    """Drop a revoked result whose seat was active, or has been. Nobody inherits: who ranks next need not be audited."""
+    winners = tuple(id for id in epoch.winners if not is_lost(state, id))
+    records.write_epoch(state, dataclasses.replace(epoch, winners=winners))
+    left = (
+        dataclasses.replace(group, seats=tuple(seat for seat in group.seats if not is_lost(state, seat)))
+        for group in window.groups
+    )
+    groups = tuple(group for group in left if group.seats)
+    if groups != window.groups:
+        records.write(state, records.WINDOW, dataclasses.replace(window, groups=groups))
 
 
 def _placed(seats: tuple[bytes, ...], winners: tuple[bytes, ...]) -> tuple[bytes, ...]:

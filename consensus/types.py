@@ -8,6 +8,7 @@ from typing import Annotated
 from chain.encoding import U32, U64, Address, Amount, Hash, PublicKey, Range, Record, Size
 from chain.hashing import digest
 from chain.types import Header, Part
+from consensus.parameters import LONGEST_WINDOW
 
 MaybeHash = Annotated[bytes, Size(0, 32)]  # empty, or 32 bytes
 Genotype = Annotated[bytes, Size(1, 256)]
@@ -187,8 +188,8 @@ class TaskRecord(Record):
 class EpochRecord(Record):
     """An epoch in the state. Hashes are empty until they are known; `void` once settled without a beacon.
 
-    `settled_slot` is 0 until it is settled. `sealed` is the artifact of its sealed test split, where it has one, `key`
-    what opens it, once shown.
+    `settled_height` is 0 until it is settled; `revoked` counts its results that were revoked with a seat that was
+    pending. `sealed` is the artifact of its sealed test split, where it has one, `key` what opens it, once shown.
     """
 
     number: U64
@@ -203,7 +204,8 @@ class EpochRecord(Record):
     results: U32
     settled: bool
     void: bool
-    settled_slot: U64
+    settled_height: U64
+    revoked: U32
     winners: Annotated[tuple[Hash, ...], Size(0, 65536)]
 
 
@@ -278,18 +280,23 @@ class SeatRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class SeatGroup(Record):
-    """The seats that one competition gave."""
+    """The seats that one competition gave. From the block at height `closes` on they cannot be challenged any more."""
 
     epoch: U64
+    closes: U64
     seats: Annotated[tuple[Hash, ...], Size(0, 65536)]
 
 
 @dataclass(frozen=True, slots=True)
 class SeatWindow(Record):
-    """The last `most` competitions that had results. While there are fewer, the bootstrap seats are active as well."""
+    """`groups` are the last `most` that became active; while there are fewer, the bootstrap seats are active as well.
+
+    The seats in `pending` can still be challenged, and mint nothing.
+    """
 
     most: U32
-    groups: Annotated[tuple[SeatGroup, ...], Size(0, 4096)]
+    groups: Annotated[tuple[SeatGroup, ...], Size(0, LONGEST_WINDOW)]
+    pending: Annotated[tuple[SeatGroup, ...], Size(0, LONGEST_WINDOW)]
 
 
 @dataclass(frozen=True, slots=True)

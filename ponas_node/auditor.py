@@ -112,11 +112,11 @@ class Auditor:
         """What to audit of a settled epoch; None once its results cannot be challenged any more."""
         state, parameters = self._node.chain.state, self._node.genesis.consensus
         epoch = records.need_epoch(state, number)
-        if self._node.slot() >= parameters.challenge_close(epoch.settled_slot):
+        if self._node.chain.height + 1 >= parameters.challenge_close(epoch.settled_height):
             return None
         task = records.need_task(state, epoch.task)
         return choose(
-            records.results_of(state, epoch), task.spec.baseline_correct, parameters.seats,
+            records.results_of(state, epoch), task.spec.baseline_correct, parameters.seats_left(epoch.revoked),
             self._node.config.audit_rate, self._key.public, self._secret(),
         )  # fmt: skip
 
@@ -170,7 +170,7 @@ class Auditor:
         """Send the challenge, or do nothing where the result is revoked, its window over or the deposit not there."""
         node, parameters = self._node, self._node.genesis.consensus
         try:
-            result = find_open(node.chain.state, parameters, verdict.result, node.chain.tip.slot + 1)
+            result = find_open(node.chain.state, parameters, verdict.result, node.chain.height + 1)
             balance = accounts.account(node.chain.state, self._key.address).balance
             accounts.left(balance, parameters.challenge_deposit)
             body = verdict.challenge

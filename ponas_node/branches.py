@@ -52,8 +52,8 @@ class Branches:
 
     @property
     def window(self) -> int:
-        """Slots after a deep fork whose blocks are counted: no more than an epoch, for then the seats change."""
-        return min(self._node.genesis.ledger.max_rollback, self._node.genesis.consensus.epoch_slots)
+        """Slots after a deep fork whose blocks are counted: in all of them seats lead that were won before the fork."""
+        return min(self._node.genesis.ledger.max_rollback, self._node.genesis.consensus.challenge_blocks)
 
     def density(self, fork: Header) -> int:
         """Blocks of the best chain in the window after `fork`, one of its blocks."""

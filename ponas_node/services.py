@@ -158,13 +158,14 @@ class PoolService:
     def _follow(self, outcome: Outcome) -> None:
         """Settle the ledger's rounds for epochs that are deep enough in the chain not to be undone."""
         state, parameters = self._node.chain.state, self._node.genesis
-        deep = self._node.chain.tip.slot - parameters.ledger.max_rollback
+        chain = self._node.chain
+        deep = chain.tip.slot - parameters.ledger.max_rollback
         for number in sorted(self.pool.book.open_rounds):
             epoch = records.epoch(state, number)
             if epoch is None or not epoch.settled:
                 continue
-            closes = parameters.consensus.challenge_close(epoch.settled_slot)  # until then a seat may be lost
-            if max(parameters.consensus.start(number + 1), closes) > deep:
+            closes = parameters.consensus.challenge_close(epoch.settled_height)  # until then a seat may be lost
+            if chain.height < closes or chain.canonical(max(closes, chain.base)).slot > deep:
                 continue
             won = [records.result(state, id) for id in epoch.winners]
             own = [result for result in won if result is not None and result.owner == self._key.public]

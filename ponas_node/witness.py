@@ -77,7 +77,7 @@ class Witness:
 
     def _oldest(self) -> int:
         """Last slot of which no evidence counts in the next block."""
-        return self._node.chain.tip.slot + 1 - self._node.genesis.consensus.challenge_slots
+        return self._node.chain.tip.slot + 1 - self._node.genesis.consensus.challenge_blocks
 
     def _is_owner(self, header: Header) -> bool:
         holder = records.seat_holder(self._node.chain.state, header.seat)

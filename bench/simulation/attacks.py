@@ -43,7 +43,7 @@ class Harm:
 
 
 def attack(
-    kind: str, share: float, seed: int, nodes: int = 24, miners: int = 20, epochs: int = 4, seats: int = 24
+    kind: str, share: float, seed: int, nodes: int = 24, miners: int = 20, epochs: int = 6, seats: int = 24
 ) -> World:
     """A network of equal miners that has run, `share` of them misbehaving; they own as much of the first seats.
 
@@ -52,7 +52,7 @@ def attack(
     """
     byzantine = spread([kind] * round(share * miners), miners)
     setting = Setting(nodes, miners, epochs, seed, byzantine=byzantine, reveals=4).with_parameters(
-        seats=seats, challenges_per_block=max(2, seats // 4)
+        seats=seats, seat_claims=seats * 3 // 2, challenges_per_block=max(2, seats // 4)
     )
     world = World(setting)
     world.run()
@@ -85,9 +85,18 @@ def harm(world: World) -> Harm:
 
 def _offending_seats(world: World) -> list[bytes]:
     """Seats of the best chain whose offences were so long ago that they cannot be punished any more."""
-    chain, latest = world.best.chain, world.best.chain.tip.slot - world.setting.consensus.challenge_slots
-    offences = world.observer.justice.offences
-    return [seat for seat, slot in offences.items() if slot <= latest and records.seat_holder(chain.state, seat)]
+    chain, parameters = world.best.chain, world.setting.consensus
+    due = []
+    for seat, slot in world.observer.justice.offences.items():
+        result = records.result(chain.state, seat)
+        if result is not None and not is_genuine(result, chain.state):
+            settled = records.need_epoch(chain.state, result.epoch).settled_height
+            over = parameters.challenge_close(settled) <= chain.height + 1
+        else:
+            over = slot <= chain.tip.slot - parameters.challenge_blocks
+        if over and records.seat_holder(chain.state, seat):
+            due.append(seat)
+    return due
 
 
 def _spoils(world: World) -> tuple[float, float]:

@@ -58,7 +58,7 @@ class Auditor:
         """End the audit that began a slot ago, and begin the next."""
         if self._begun is not None and self._begun[0] == slot - 1:
             self._found[self._begun[1]] = self._begun[2]
-        due = self._next(slot)
+        due = self._next()
         self._begun = None if due is None else (slot, due.id, audit(self._node.chain.state, due))
 
     def challenges(self) -> list[ChallengeBody]:
@@ -66,16 +66,17 @@ class Auditor:
         chain, parameters, found = self._node.chain, self._node.rules.consensus, []
         for body in filter(None, self._found.values()):
             try:
-                find_open(chain.state, parameters, body.result, chain.tip.slot + 1)
+                find_open(chain.state, parameters, body.result, chain.height + 1)
             except NotApplicable:
                 continue
             found.append(body)
         return found
 
-    def _next(self, slot: int) -> ResultRecord | None:
-        state, parameters = self._node.chain.state, self._node.rules.consensus
-        for number in records.bonded_epochs(state):
-            if slot < parameters.challenge_close(records.need_epoch(state, number).settled_slot):
+    def _next(self) -> ResultRecord | None:
+        chain, parameters = self._node.chain, self._node.rules.consensus
+        for number in records.bonded_epochs(chain.state):
+            settled = records.need_epoch(chain.state, number).settled_height
+            if chain.height + 1 < parameters.challenge_close(settled):
                 for result in self._choose(number):
                     if result.id not in self._found:
                         return result
@@ -86,7 +87,8 @@ class Auditor:
         version, results = node.world.competitions.results(node.chain, number)
         if number not in self._due or self._due[number][0] != version:
             task = records.need_task(node.chain.state, results[0].task)
-            least, seats = task.spec.baseline_correct, node.rules.consensus.seats
+            revoked = records.need_epoch(node.chain.state, number).revoked
+            least, seats = task.spec.baseline_correct, node.rules.consensus.seats_left(revoked)
             due = choose(results, least, seats, _RATE, node.signing.public, self._secret).due
             self._due[number] = version, due
         return self._due[number][1]

@@ -58,13 +58,13 @@ class Faults:
             world.events.at(outage.end * seconds, node.start)
 
 
-def random_case(seed: int, nodes: int = 20, miners: int = 12, epochs: int = 4) -> tuple[Setting, Faults]:
+def random_case(seed: int, nodes: int = 20, miners: int = 12, epochs: int = 5) -> tuple[Setting, Faults]:
     """A network with random faults, and misbehaving owners of up to a third of its seats.
 
     Faults end well before the last epoch does; a partition lasts at most half of `max_rollback`.
     """
     rng = random.Random(f"{seed} faults")
-    setting = Setting(nodes, miners, epochs, seed)
+    setting = Setting(nodes, miners, epochs, seed).with_parameters(seat_epochs=rng.choice((2, 3)))
     most = miners // 3
     owners = min(BOOTSTRAP, miners)  # of the bootstrap seats
     first = rng.sample(range(owners), rng.randrange(owners // 3 + 1))

@@ -9,7 +9,7 @@ from chain.chain import Chain
 from chain.state import StateView
 from chain.types import Block, Kind
 from consensus import records
-from consensus.types import ResultRecord, SeatWindow
+from consensus.types import ResultRecord
 
 if TYPE_CHECKING:
     from bench.simulation.node import Node
@@ -53,8 +53,10 @@ class Justice:
         """Look at what a block of the chain did; fails the observer's way."""
         undo = chain.store.undo(block.header.height) or {}
         if records.WINDOW in undo:
-            for seat in records.active_seats(after):
-                self._check_seat(block, seat, after)
+            window = records.seat_window(after)
+            for group in (*window.groups, *window.pending):
+                for seat in group.seats:
+                    self._check_seat(block, seat, after)
         lost = set(records.ids(before, records.BOOTSTRAP)) - set(records.ids(after, records.BOOTSTRAP))
         for key in undo:
             if key.startswith(records.RESULT):
@@ -63,15 +65,12 @@ class Justice:
                     lost.add(result.id)
         for seat in sorted(lost - self.offences.keys()):
             self._world.observer.fail(f"seat {seat.hex()[:16]} was lost for nothing")
-        parent = chain.header(block.header.parent)
-        if parent is not None and self._sent:
-            self._check_windows(chain, range(parent.slot + 1, block.header.slot + 1), parent.height, before)
+        if self._sent:
+            self._check_pending(chain, block.header.height, before)
 
     def _check_seat(self, block: Block, seat: bytes, state: StateView) -> None:
         """A result with a seat has its score; who is honest has trained it."""
-        result = records.result(state, seat)
-        if result is None:
-            return  # a bootstrap seat
+        result = records.need(state, records.RESULT + seat, ResultRecord)
         genuine, owner = is_genuine(result, state), self._world.owner(result.owner)
         has_score = self._world.oracle.has_score(result, records.need_epoch(state, result.epoch))
         if not has_score or (owner.behaviour.honest and not genuine):
@@ -79,27 +78,22 @@ class Justice:
         if not genuine:
             self.offended(seat, block.header.slot)
 
-    def _check_windows(self, chain: Chain, slots: range, height: int, state: StateView) -> None:
-        """A forged result whose window closes in one of `slots` has no seat any more, where enough blocks up to
-        `height` could have revoked it."""
-        for group in records.need(state, records.WINDOW, SeatWindow).groups:
-            settled = records.need_epoch(state, group.epoch).settled_slot
-            if self._world.setting.consensus.challenge_close(settled) not in slots:
+    def _check_pending(self, chain: Chain, height: int, state: StateView) -> None:
+        """A forged result whose seat becomes active in the block at `height` could hardly have been revoked before."""
+        for group in records.seat_window(state).pending:
+            if group.closes > height:
                 continue
-            chances = self._chances_since(chain, settled, height)
+            settled = records.need_epoch(state, group.epoch).settled_height
+            chances = self._chances_in(chain, range(settled, height))
             for seat in group.seats:
                 if seat in self.offences and chances.count(seat) > CHANCES:
                     self._world.observer.fail(
                         f"seat {seat.hex()[:16]} is forged, and {chances.count(seat)} blocks left it where it was"
                     )
 
-    def _chances_since(self, chain: Chain, slot: int, height: int) -> list[bytes]:
-        """Forged results that the blocks since `slot` could have revoked, once for each block."""
-        found: list[bytes] = []
-        while (header := chain.canonical(height)).slot > slot:
-            found += self._chances.get(header.id, [])
-            height -= 1
-        return found
+    def _chances_in(self, chain: Chain, heights: range) -> list[bytes]:
+        """Forged results that the blocks at these heights could have revoked, once for each block."""
+        return [result for height in heights for result in self._chances.get(chain.canonical(height).id, [])]
 
 
 def is_genuine(result: ResultRecord, state: StateView) -> bool:

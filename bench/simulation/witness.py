@@ -53,4 +53,4 @@ class Witness:
 
     def _oldest(self) -> int:
         """Last slot of which no evidence counts in the next block."""
-        return self._node.chain.tip.slot + 1 - self._node.rules.consensus.challenge_slots
+        return self._node.chain.tip.slot + 1 - self._node.rules.consensus.challenge_blocks

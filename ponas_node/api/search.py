@@ -10,7 +10,7 @@ from chain.keys import address_of, address_text
 from chain.state import StateView
 from consensus import records
 from consensus.settle import rank
-from consensus.types import EpochRecord, SeatWindow, TaskRecord
+from consensus.types import EpochRecord, TaskRecord
 from ponas_node.api.errors import ApiError, not_found
 from ponas_node.api.limits import LARGEST_PAGE
 from ponas_node.api.parameters import page_size, parse_number, path_address, path_hash, query_number
@@ -102,10 +102,10 @@ async def result(request: web.Request) -> web.Response:
 
 
 def _challenge_closes(view: NodeView, opened: EpochRecord | None) -> int | None:
-    """First slot at which results of an epoch cannot be challenged any more, once it is settled."""
+    """Height of the first block in which results of an epoch cannot be challenged, once it is settled."""
     if opened is None or not opened.settled:
         return None
-    return view.genesis.consensus.challenge_close(opened.settled_slot)
+    return view.genesis.consensus.challenge_close(opened.settled_height)
 
 
 async def model(request: web.Request) -> web.StreamResponse:
@@ -135,15 +135,22 @@ def _send_artifact(view: NodeView, id: bytes) -> web.StreamResponse:
 
 
 async def seats(request: web.Request) -> web.Response:
-    """GET /v1/seats: all active seats, the newest epoch first. A bootstrap seat has neither epoch nor result."""
+    """GET /v1/seats: all active seats, the newest epoch first, and those that can still be challenged.
+
+    A bootstrap seat has neither epoch nor result.
+    """
     state = view_of(request).chain.state
-    window = records.need(state, records.WINDOW, SeatWindow)
+    window = records.seat_window(state)
     epochs = {seat: group.epoch for group in window.groups for seat in group.seats}
     listed = [(epochs.get(seat), seat) for seat in records.active_seats(state)]
     listed.sort(key=lambda item: -1 if item[0] is None else item[0], reverse=True)
     return web.json_response({
         "count": len(listed),
         "seats": [_seat(state, number, seat) for number, seat in listed[: LARGEST_PAGE * 10]],
+        "pending": [
+            {"epoch": group.epoch, "active_from": group.closes + 1, "seats": [seat.hex() for seat in group.seats]}
+            for group in window.pending
+        ],
     })  # fmt: skip
 
 

@@ -19,7 +19,7 @@ _EXPLAINED = {
     "commit": "miners train architectures and seal what they find",
     "delay": "sealing is closed; the delay function computes the beacon that draws the test samples",
     "reveal": "miners open their best; every node evaluates each of them again, exactly",
-    "settle": "the best distinct architectures take the seats that mint the next blocks",
+    "settle": "the best distinct architectures win seats, which mint once nobody can challenge them any more",
 }
 
 
@@ -87,7 +87,8 @@ def _seats(snapshot: Snapshot, names: dict[str, str]) -> Table:
     held: dict[str, int] = {}
     for seat in snapshot.seats:
         held[seat["owner"]] = held.get(seat["owner"], 0) + 1
-    table = Table("owner", "seats", title=f"Seats ({len(snapshot.seats)})")
+    pending = sum(len(group["seats"]) for group in snapshot.pending)
+    table = Table("owner", "seats", title=f"Seats ({len(snapshot.seats)} mint, {pending} can still be challenged)")
     for owner, count in sorted(held.items(), key=lambda item: -item[1]):
         table.add_row(names.get(owner, _short(owner)), "█" * count)
     return table

@@ -32,6 +32,7 @@ class Snapshot:
     epoch: Json = field(default_factory=dict)
     last_epoch: Json = field(default_factory=dict)
     seats: list[Json] = field(default_factory=list)
+    pending: list[Json] = field(default_factory=list)  # seats that can still be challenged, by epoch
     pool: Json = field(default_factory=dict)
     payments: list[Payment] = field(default_factory=list)
     first_member_payment: float | None = None  # Unix time
@@ -62,6 +63,7 @@ class Watcher:
         )
         self.snapshot.epoch = epoch or self.snapshot.epoch
         self.snapshot.seats = seats.get("seats", self.snapshot.seats)
+        self.snapshot.pending = seats.get("pending", self.snapshot.pending)
         self.snapshot.pool = pool or self.snapshot.pool
         number = int(self.snapshot.epoch.get("number", 0))
         if number > 0 and self.snapshot.last_epoch.get("number") != number - 1:

@@ -141,8 +141,8 @@ async def test_a_revoked_result_and_what_revoked_it(view, client):
     lost = reveals[0].id.hex()
     before = await get(client, f"/v1/results/{lost}")
     assert (before["revoked"], before["bond"], before["bond_text"]) == (False, 700, "0.000007 PONAS")
-    settled = (await get(client, "/v1/epochs/0"))["settled_slot"]
-    assert before["challenge_closes"] == settled + view.genesis.consensus.challenge_slots
+    settled = (await get(client, "/v1/epochs/0"))["settled_height"]
+    assert before["challenge_closes"] == settled + view.genesis.consensus.challenge_blocks
     world.facts.forged.add(bytes.fromhex(before["leaves"][2]))
     challenge = world.challenge(world.keys[2], reveals[0].id)
     world.mint(challenge)
@@ -217,8 +217,15 @@ async def test_seats_and_leader(view, client):
     assert body["seats"][0]["epoch"] is None and body["seats"][0]["result"] is None
     leader = await get(client, "/v1/leader")
     assert leader["owner"] == owner and leader["slot"] == 1
+    assert body["pending"] == []
     reveals = view.compete()
     body = await get(client, "/v1/seats")
+    (pending,) = body["pending"]
+    assert body["count"] == 1 and pending["epoch"] == 0 and pending["seats"][0] == reveals[0].id.hex()
+    view.world.activate()
+    assert view.chain.height + 1 == pending["active_from"]
+    body = await get(client, "/v1/seats")
+    assert body["pending"] == []
     assert body["count"] == 3 and body["seats"][0]["result"] == reveals[0].id.hex() and body["seats"][0]["epoch"] == 0
     slot = view.chain.tip.slot + 3
     leader = await get(client, f"/v1/leader?slot={slot}")

@@ -111,6 +111,9 @@ async def test_presence(view, client):
     result = await claim(view, client, "result", reveals[0].id)
     assert (result["correct"], result["seated"]) == (150, True)
     won = await claim(view, client, "seat", reveals[0].id)
+    assert won["exists"] and not won["active"], "it can still be challenged"
+    world.activate()
+    won = await claim(view, client, "seat", reveals[0].id)
     assert won["active"] and won["owner"] == address_text(world.keys[1].address)
     old = await claim(view, client, "seat", bootstrap)
     assert old["exists"] and not old["active"], "results have taken the seats over"

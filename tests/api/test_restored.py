@@ -20,6 +20,7 @@ def silent(done: int, most: int) -> None:
 def restored(view, tmp_path):
     """`view` on a chain that was restored at its tip and has grown by three blocks since."""
     view.compete()
+    view.world.activate()
     full = view.world.chain
     base = full.height
     write_snapshot(full.store, full.tip, base, tmp_path / "file", silent)

@@ -18,7 +18,6 @@ from consensus.challenge import challenge_fact
 from consensus.facts import fact_key
 from consensus.genesis import Genesis
 from consensus.tasks import check_spec, segment_macs
-from consensus.types import SeatWindow
 from tests.consensus.world import CONSENSUS, LEDGER, SPEC, World
 
 FEE = 20_000
@@ -53,15 +52,12 @@ def two_seats(tmp_path: Path) -> World:
 def test_a_proven_fraud_costs_bond_and_immature_rewards(two_seats: World) -> None:
     world = two_seats
     forged, _, _ = settled_fraud(world)
-    while world.chain.tip.seat != forged:
-        world.mint()
     cheat, challenger = world.keys[1], world.keys[3]
     at_stake = world.immature_of(cheat) - CONSENSUS.commit_deposit + CONSENSUS.reveal_bond
     reward = world.result(forged).reward
-    assert at_stake > LEDGER.subsidy and reward > 0
+    assert at_stake == reward + CONSENSUS.reveal_bond and reward > 0
     before, supply = world.balance(challenger), accounts.supply(world.chain.state)
     block = world.mint(world.challenge(challenger, forged))
-    assert block.header.seat != forged
     assert world.balance(challenger) == before - FEE + at_stake // 2
     minted = world.genesis.ledger.subsidy_at(block.header.height)
     assert accounts.supply(world.chain.state) == supply + minted - (at_stake - at_stake // 2)
@@ -73,12 +69,13 @@ def test_a_proven_fraud_costs_bond_and_immature_rewards(two_seats: World) -> Non
 def test_the_seat_goes_to_the_next_rank_in_the_same_place(two_seats: World) -> None:
     world = two_seats
     forged, second, third = settled_fraud(world)
-    assert records.active_seats(world.chain.state) == (forged, second)
+    assert world.pending == (forged, second)
     world.mint(world.challenge(world.keys[3], forged))
-    assert records.active_seats(world.chain.state) == (third, second)
+    assert world.pending == (third, second)
     epoch = records.epoch(world.chain.state, 0)
     assert epoch is not None and epoch.winners == (second, third)
     assert world.result(third).seated and world.result(third).reward == 0
+    world.activate()
     for _ in range(10):
         assert world.mint().header.seat in (second, third)
 
@@ -88,9 +85,9 @@ def test_a_copy_of_the_revoked_architecture_counts_again(world: World) -> None:
     world.facts.forged.add(forged.leaves[2])
     honest = world.find(1, 150, genotype=forged.genotype)
     reveals = world.competition({1: [forged], 2: [honest]})
-    assert records.active_seats(world.chain.state) == (reveals[1][0].id,)
+    assert world.pending == (reveals[1][0].id,)
     world.mint(world.challenge(world.keys[3], reveals[1][0].id))
-    assert records.active_seats(world.chain.state) == (reveals[2][0].id,)
+    assert world.pending == (reveals[2][0].id,)
 
 
 def test_a_forgery_without_a_seat_that_kept_another_from_counting(two_seats: World) -> None:
@@ -102,19 +99,49 @@ def test_a_forgery_without_a_seat_that_kept_another_from_counting(two_seats: Wor
     best, second = world.find(2, 180), world.find(3, 170)
     reveals = world.competition({1: [squatter], 2: [robbed], 3: [best, second]})
     ids = [reveals[2][0].id, reveals[3][0].id, reveals[3][1].id]
-    assert records.active_seats(world.chain.state) == (ids[1], ids[2])
+    assert world.pending == (ids[1], ids[2])
     world.mint(world.challenge(world.keys[4], reveals[1][0].id))
-    assert records.active_seats(world.chain.state) == (ids[1], ids[0])
+    assert world.pending == (ids[1], ids[0])
     assert [world.result(id).seated for id in ids] == [True, True, False]
     assert world.result(ids[2]).reward > 0, "what was paid to an honest result stays paid"
 
 
-def test_where_nobody_is_left_the_group_goes_and_bootstrap_seats_mint(world: World) -> None:
+def test_so_many_revocations_leave_no_seat(tmp_path: Path) -> None:
+    """Heirs come in as long as there is room to challenge them too; then the seats go, one with each revocation."""
+    world = World(tmp_path / "db", keys=5, seats=3, seat_claims=6, challenge_blocks=6, reveals_per_block=9)
+    bootstrap = records.active_seats(world.chain.state)
+    found = [world.find(n, 190 - n) for n in range(9)]
+    forged = [reveal.id for reveal in world.competition({1: found[:8], 2: found[8:]})[1]]
+    world.facts.forged.update(find.leaves[2] for find in found[:8])
+    left = []
+    for pair in zip(forged[::2], forged[1::2], strict=True):
+        if all(id in world.pending for id in pair):
+            world.mint(*[world.challenge(world.keys[3], id, after=place) for place, id in enumerate(pair)])
+            left.append(len(world.pending))
+    assert left == [3, 2, 0]
+    assert not world.result(forged[6]).seated and not world.result(forged[6]).revoked
+    world.competition({2: [world.find(20, 160)]})
+    world.activate()
+    assert bootstrap[0] not in records.active_seats(world.chain.state)
+
+
+def test_revoking_what_has_no_seat_costs_others_none(tmp_path: Path) -> None:
+    world = World(tmp_path / "db", keys=5, seats=2, seat_claims=2, challenge_blocks=6)
+    bad = [world.find(n, 120 - n) for n in range(3)]
+    world.facts.forged.update(find.leaves[2] for find in bad)
+    reveals = world.competition({1: bad, 2: [world.find(7, 180), world.find(8, 170)]})
+    won = tuple(reveal.id for reveal in reveals[2])
+    for reveal in reveals[1]:
+        world.mint(world.challenge(world.keys[3], reveal.id))
+        assert world.result(reveal.id).revoked and world.pending == won
+
+
+def test_where_nobody_is_left_the_seats_stay_as_they_were(world: World) -> None:
     forged = world.find(1, 190)
     world.facts.forged.add(forged.leaves[2])
     reveals = world.competition({1: [forged]})
     world.mint(world.challenge(world.keys[3], reveals[1][0].id))
-    assert records.need(world.chain.state, records.WINDOW, SeatWindow).groups == ()
+    assert world.pending == ()
     assert records.active_seats(world.chain.state) == records.ids(world.chain.state, records.BOOTSTRAP)
     world.competition({2: [world.find(7, 160)]})
 
@@ -128,7 +155,7 @@ def test_a_result_revoked_before_settlement_takes_no_seat_and_no_bounty(world: W
     assert world.balance(world.keys[3]) == before - FEE + CONSENSUS.reveal_bond // 2
     world.mint_to(16)
     world.mint()
-    assert records.active_seats(world.chain.state) == (reveals[2][0].id,)
+    assert world.pending == (reveals[2][0].id,)
     assert world.result(reveals[2][0].id).reward == 1001
 
 
@@ -145,21 +172,7 @@ def test_a_challenge_in_the_settling_block_takes_what_is_only_due(world: World) 
     bounty = 1001 * 90 // 170  # margins over the baseline of 100: 90 and 80; the rest is rounded by remainders
     gained = world.balance(world.keys[3]) - before + FEE
     assert gained in ((bounty + CONSENSUS.reveal_bond) // 2, (bounty + 1 + CONSENSUS.reveal_bond) // 2)
-    assert records.active_seats(world.chain.state) == (reveals[2][0].id,)
-
-
-def test_a_block_whose_own_seat_is_revoked_in_it_is_paid_nothing(two_seats: World) -> None:
-    world = two_seats
-    forged, _, _ = settled_fraud(world)
-    slot = world.slot + 1
-    while world.rules.leader(world.chain.state, world.chain.tip, slot) != forged:
-        slot += 1
-    supply = accounts.supply(world.chain.state)
-    at_stake = world.immature_of(world.keys[1]) - CONSENSUS.commit_deposit + CONSENSUS.reveal_bond
-    block = world.mint(world.challenge(world.keys[3], forged), slot=slot)
-    assert block.header.seat == forged
-    assert CoinbaseBody.decode(block.transactions[0].body).outputs == ()
-    assert accounts.supply(world.chain.state) == supply - FEE - (at_stake - at_stake // 2)
+    assert world.pending == (reveals[2][0].id,)
 
 
 def test_a_false_challenge_burns_the_deposit_and_nothing_else(world: World) -> None:
@@ -229,13 +242,12 @@ def test_the_window_ends_and_the_bond_comes_back(two_seats: World) -> None:
     world = two_seats
     forged, second, _ = settled_fraud(world)
     settled = records.epoch(world.chain.state, 0)
-    assert settled is not None and settled.settled_slot == world.slot
-    closes = settled.settled_slot + CONSENSUS.challenge_slots
-    while world.slot < closes - 2:
+    assert settled is not None and settled.settled_height == world.chain.height
+    closes = settled.settled_height + CONSENSUS.challenge_blocks
+    while world.chain.height < closes - 2:
         world.mint()
     key = world.keys[3]
-    refused(world, world.challenge(key, forged), NotApplicable, "challenge_closed", slot=closes)
-    # In the last slot of the window everything that was ever paid for the result is still there to be taken.
+    # In the last block of the window everything that was ever paid for the result is still there to be taken.
     rewards = sum(
         output.amount
         for height in range(1, world.chain.height + 1)
@@ -245,7 +257,8 @@ def test_the_window_ends_and_the_bond_comes_back(two_seats: World) -> None:
     at_stake = rewards - CONSENSUS.commit_deposit + CONSENSUS.reveal_bond
     before = world.balance(key)
     world.mint(world.challenge(key, forged))
-    assert world.slot == closes - 1
+    assert world.chain.height == closes - 1
+    refused(world, world.challenge(key, second), NotApplicable, "challenge_closed")
     assert world.balance(key) == before - FEE + at_stake // 2
     assert records.bonded_epochs(world.chain.state) == (0,)
     world.mint_to(16)
@@ -258,18 +271,19 @@ def test_the_window_ends_and_the_bond_comes_back(two_seats: World) -> None:
 
 
 def test_a_long_gap_does_not_close_the_window(world: World) -> None:
-    """The window counts from settlement: a network that was switched off can still challenge when it is back."""
+    """The window counts blocks: a network that was switched off can still challenge when it is back."""
     forged = world.find(1, 190)
     world.facts.forged.add(forged.leaves[2])
     reveal = world.revealed({1: [forged]})[1][0]
-    world.mint(slot=world.slot + 20 * 300)
-    assert records.active_seats(world.chain.state) == (reveal.id,)
+    for _ in range(2):  # before settlement, and after it
+        world.mint(slot=world.slot + 20 * 300)
+        assert world.pending == (reveal.id,)
     world.mint(world.challenge(world.keys[3], reveal.id))
     assert world.result(reveal.id).revoked
 
 
 def test_bonds_of_one_epoch_at_a_time_are_released(tmp_path: Path) -> None:
-    world = World(tmp_path / "db", challenge_slots=24)
+    world = World(tmp_path / "db", challenge_blocks=24)
     for n in range(4):
         world.competition({1: [world.find(10 * n, 150)], 2: [world.find(10 * n + 1, 160)]})
         bonded = records.bonded_epochs(world.chain.state)
@@ -299,7 +313,7 @@ def test_a_reorganisation_undoes_a_revocation(two_seats: World) -> None:
     world.add(longer)
     assert world.chain.tip == longer.header
     assert not world.result(forged).revoked and world.result(forged).bond == CONSENSUS.reveal_bond
-    assert records.active_seats(world.chain.state) == (forged, second)
+    assert world.pending == (forged, second)
     world.check_supply()
     assert world.chain.verify() == []
 
@@ -324,7 +338,7 @@ def test_what_a_segment_may_cost_is_bounded() -> None:
 
 
 def test_rewards_must_stay_immature_for_the_whole_window(world: World) -> None:
-    short = dataclasses.replace(LEDGER, coinbase_maturity=CONSENSUS.challenge_slots - 1)
+    short = dataclasses.replace(LEDGER, coinbase_maturity=CONSENSUS.challenge_blocks - 1)
     with pytest.raises(ValueError, match="coinbase_maturity"):
         dataclasses.replace(world.genesis, ledger=short).check()
     many = dataclasses.replace(CONSENSUS, reveals_per_block=500)

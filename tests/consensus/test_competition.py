@@ -13,13 +13,13 @@ from chain.store import Store
 from chain.types import CoinbaseBody, Kind
 from consensus import records
 from consensus.split import split
-from consensus.types import Payout, PublishBody, SeatWindow
+from consensus.types import Payout, PublishBody
 from tests.consensus.world import SPEC, World
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path / "db")
+    return World(tmp_path / "db", challenge_blocks=4)
 
 
 def epoch(world: World, n: int):
@@ -34,6 +34,8 @@ def test_best_distinct_results_take_the_seats(world: World) -> None:
     reveals = world.competition({1: good, 2: other})
     winners = epoch(world, 0).winners
     assert winners == (reveals[1][1].id, reveals[2][0].id, reveals[2][2].id)
+    assert world.pending == winners
+    world.activate()
     assert records.active_seats(world.chain.state) == winners
     for seat in winners:
         result = records.result(world.chain.state, seat)
@@ -90,6 +92,7 @@ def test_coinbase_follows_the_payout_table(world: World) -> None:
     world.mint(world.reveal(world.keys[1], commit, found, 0, payouts=table))
     world.mint_to(16)
     world.mint()
+    world.activate()
     block = world.mint()
     outputs = CoinbaseBody.decode(block.transactions[0].body).outputs
     assert [(o.address[:1], o.amount) for o in outputs] == [(b"\x09", 3_333_333), (b"\x08", 1_666_667)]
@@ -99,32 +102,44 @@ def test_coinbase_follows_the_payout_table(world: World) -> None:
 
 
 def test_seats_live_for_a_window_of_competitions(tmp_path: Path) -> None:
-    world = World(tmp_path / "db", seat_epochs=2)
-    for n in range(3):
+    world = World(tmp_path / "db", seat_epochs=2, challenge_blocks=4)
+    for n in range(4):
         world.competition({1: [world.find(10 * n, 150)], 2: [world.find(10 * n + 1, 160)]})
-    groups = records.need(world.chain.state, records.WINDOW, SeatWindow).groups
-    assert [group.epoch for group in groups] == [1, 2]
+    window = records.seat_window(world.chain.state)
+    assert [group.epoch for group in window.groups] == [1, 2] and [group.epoch for group in window.pending] == [3]
+
+
+def test_a_seat_is_active_once_it_cannot_be_challenged_any_more(world: World) -> None:
+    """So that who mints is never one whose work nobody could have looked at."""
+    bootstrap = records.active_seats(world.chain.state)
+    reveals = world.competition({1: [world.find(1, 150)]})
+    settled = epoch(world, 0).settled_height
+    won = (reveals[1][0].id,)
+    for _ in range(world.genesis.consensus.challenge_blocks - 1):
+        assert records.active_seats(world.chain.state) == bootstrap
+        world.apply(world.challenge(world.keys[0], won[0]))  # no fraud, but a challenge that counts
+        assert world.mint().header.seat in bootstrap
+    assert world.mint().header.height == settled + world.genesis.consensus.challenge_blocks
+    assert records.active_seats(world.chain.state) == won
+    assert world.mint().header.seat in won
 
 
 def test_the_bootstrap_seats_stay_until_the_window_is_full(tmp_path: Path) -> None:
-    """Else whoever forged all of the first competition would mint all blocks, and take in no challenge."""
-    world = World(tmp_path / "db", seat_epochs=3)
+    """One competition gives no more than its part of the seats, the first one included."""
+    world = World(tmp_path / "db", seat_epochs=3, challenge_blocks=4)
     bootstrap = records.active_seats(world.chain.state)
     won: list[bytes] = []
     for n in range(3):
         reveals = world.competition({1: [world.find(10 * n, 150)], 2: [world.find(10 * n + 1, 160)]})
         won += [reveals[2][0].id, reveals[1][0].id]
+        world.activate()
         expected = (*won, *bootstrap) if n < 2 else tuple(won)
         assert records.active_seats(world.chain.state) == expected
-    for n in (2, 3):  # what the last two competitions gave is lost, and the window is not full again
-        world.facts.forged.update(world.result(id).leaves[2] for id in won[2 * n - 2 : 2 * n])
-        for id in won[2 * n - 2 : 2 * n]:
-            world.mint(world.challenge(world.keys[0], id))
-    assert records.active_seats(world.chain.state) == (*won[:2], *bootstrap)
 
 
 def test_void_competition_keeps_the_seats_and_refunds(world: World) -> None:
     world.competition({1: [world.find(1, 150)]})
+    world.activate()
     seats = records.active_seats(world.chain.state)
     world.mint_to(1)
     world.mint(world.commit(world.keys[2], [world.find(2, 170)]))
@@ -133,8 +148,7 @@ def test_void_competition_keeps_the_seats_and_refunds(world: World) -> None:
     record = epoch(world, 1)
     assert record.void and record.settled and not record.winners
     assert records.active_seats(world.chain.state) == seats
-    bond = world.genesis.consensus.reveal_bond  # of the first competition's result
-    assert accounts.account(world.chain.state, accounts.ESCROW).balance == bond
+    assert accounts.account(world.chain.state, accounts.ESCROW).balance == 0
 
 
 def test_nothing_below_the_baseline_earns_a_seat(world: World) -> None:
@@ -152,6 +166,7 @@ def test_gap_of_many_epochs_goes_on(world: World) -> None:
 
 def test_rescue_lets_bootstrap_seats_mint_when_the_owners_are_away(world: World) -> None:
     world.competition({1: [world.find(1, 150)], 2: [world.find(2, 150)]})
+    world.activate()
     bootstrap = records.ids(world.chain.state, records.BOOTSTRAP)
     tip, state = world.chain.tip, world.chain.state
     soon = {world.rules.leader(state, tip, tip.slot + i) for i in range(1, 41)}

@@ -11,7 +11,7 @@ import pytest
 from chain import accounts
 from chain.errors import BadSignature, BadTransaction, NotApplicable
 from chain.keys import PrivateKey
-from chain.types import Header
+from chain.types import CoinbaseBody, Header
 from consensus import records
 from tests.consensus.test_challenges import refused
 from tests.consensus.world import CONSENSUS, LEDGER, World
@@ -33,6 +33,7 @@ def twin(world: World, header: Header, **changes: Any) -> Header:
 def seated(world: World) -> Header:
     """Header of a block that a won seat of key 2 minted; key 3 holds the other one."""
     world.competition({2: [world.find(1, 180)], 3: [world.find(2, 170)]})
+    world.activate()
     while world.chain.tip.minter != world.keys[2].public:
         world.mint()
     return world.chain.tip
@@ -41,7 +42,8 @@ def seated(world: World) -> Header:
 def test_two_headers_for_one_slot_cost_the_seat(world: World) -> None:
     header = seated(world)
     minter, reporter = world.key_of(header.minter), world.keys[4]
-    at_stake = world.immature_of(minter) - CONSENSUS.commit_deposit + CONSENSUS.reveal_bond
+    at_stake = world.immature_of(minter) + CONSENSUS.reveal_bond
+    assert at_stake >= LEDGER.subsidy
     before, supply = world.balance(reporter), accounts.supply(world.chain.state)
     block = world.mint(world.evidence(reporter, header, twin(world, header)))
     assert world.balance(reporter) == before - FEE + at_stake // 2
@@ -53,9 +55,38 @@ def test_two_headers_for_one_slot_cost_the_seat(world: World) -> None:
     refused(world, world.evidence(reporter, header, twin(world, header)), NotApplicable, "already_punished")
 
 
+def test_nobody_inherits_an_active_seat(tmp_path: Path) -> None:
+    """Who ranks next was not worth an audit, and cannot be challenged any more."""
+    world = World(tmp_path / "db", keys=5, seats=2)
+    next_rank = world.competition({2: [world.find(1, 180)], 3: [world.find(2, 170)], 1: [world.find(3, 160)]})[1][0].id
+    world.activate()
+    world.mint()
+    lost = world.chain.tip.seat
+    (left,) = set(records.active_seats(world.chain.state)) - {lost}
+    world.mint(world.evidence(world.keys[4], world.chain.tip, twin(world, world.chain.tip)))
+    assert records.active_seats(world.chain.state) == (left,)
+    assert not world.result(next_rank).seated
+    epoch = records.epoch(world.chain.state, 0)
+    assert epoch is not None and epoch.winners == (left,)
+
+
+def test_a_block_whose_own_seat_is_lost_in_it_is_paid_nothing(world: World) -> None:
+    header = seated(world)
+    slot = world.slot + 1
+    while world.rules.leader(world.chain.state, world.chain.tip, slot) != header.seat:
+        slot += 1
+    supply = accounts.supply(world.chain.state)
+    at_stake = world.immature_of(world.key_of(header.minter)) + CONSENSUS.reveal_bond
+    block = world.mint(world.evidence(world.keys[4], header, twin(world, header)), slot=slot)
+    assert block.header.seat == header.seat
+    assert CoinbaseBody.decode(block.transactions[0].body).outputs == ()
+    assert accounts.supply(world.chain.state) == supply - FEE - (at_stake - at_stake // 2)
+
+
 def test_the_other_seat_of_the_same_key_may_have_signed_the_second(world: World) -> None:
     """On two branches the slot may belong to two seats of one owner; it may use only one of them."""
     world.competition({2: [world.find(1, 180), world.find(2, 170)]})
+    world.activate()
     world.mint()
     header = world.chain.tip
     (other,) = set(records.active_seats(world.chain.state)) - {header.seat}
@@ -118,7 +149,7 @@ def test_nobody_can_accuse_a_seat_that_the_signer_does_not_own(world: World) -> 
 def test_evidence_counts_for_a_window_of_slots(world: World) -> None:
     header = seated(world)
     evidence = world.evidence(world.keys[4], header, twin(world, header))
-    late = header.slot + CONSENSUS.challenge_slots
+    late = header.slot + CONSENSUS.challenge_blocks
     refused(world, evidence, NotApplicable, "evidence_closed", slot=late)
     ahead = twin(world, header, slot=world.slot + 2), twin(world, header, slot=world.slot + 2, height=7)
     refused(world, world.evidence(world.keys[4], *ahead), NotApplicable, "evidence_closed")

@@ -42,6 +42,7 @@ def test_the_cost_of_a_gap_does_not_grow_with_it(world: World, gap: int) -> None
 
 def test_after_a_gap_the_bootstrap_seats_mint_and_the_next_competition_gives_seats(world: World) -> None:
     world.competition({1: [world.find(1, 150)], 2: [world.find(2, 150)]})
+    world.activate()
     won = set(records.active_seats(world.chain.state))
     bootstrap = set(records.ids(world.chain.state, records.BOOTSTRAP))
     tip, gap = world.chain.tip, 20 * 10**6
@@ -52,4 +53,5 @@ def test_after_a_gap_the_bootstrap_seats_mint_and_the_next_competition_gives_sea
     assert records.current_epoch(world.chain.state).number - p.epoch_of(first) in (0, 1)
     assert set(records.active_seats(world.chain.state)) == won  # no competition, no change
     world.competition({2: [world.find(3, 160)]})
+    world.activate()
     assert len(set(records.active_seats(world.chain.state)) - won) == 1

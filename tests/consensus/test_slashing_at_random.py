@@ -16,7 +16,7 @@ from chain.types import Transaction
 from consensus import records
 from consensus.rules import ConsensusRules
 from consensus.settle import rank
-from consensus.types import ResultRecord, SeatWindow
+from consensus.types import ResultRecord
 from tests.consensus.test_evidence import twin
 from tests.consensus.world import LEDGER, SPEC, World
 
@@ -45,21 +45,25 @@ def check(world: World) -> None:
     for result in every:
         if result.revoked:
             assert (result.bond, result.reward, result.seated) == (0, 0, False)
-    window = records.need(state, records.WINDOW, SeatWindow)
-    seats = [seat for group in window.groups for seat in group.seats]
-    assert len(set(seats)) == len(seats) and all(group.seats for group in window.groups)
+    window = records.seat_window(state)
+    groups = (*window.groups, *window.pending)
+    seats = [seat for group in groups for seat in group.seats]
+    assert len(set(seats)) == len(seats) and all(group.seats for group in groups)
+    assert all(group.closes <= world.chain.height for group in window.groups)
+    assert all(group.closes > world.chain.height for group in window.pending)
     assert all(world.result(seat).seated for seat in seats)
     for n in range(current.number):
         epoch = records.epoch(state, n)
         if epoch is None or not epoch.settled:
             continue
         assert not any(world.result(winner).revoked for winner in epoch.winners)
-        group = next((group for group in window.groups if group.epoch == n), None)
+        group = next((group for group in groups if group.epoch == n), None)
         if group is not None:
-            ids = [result.id for result in rank(records.results_of(state, epoch), SPEC.baseline_correct)]
-            assert epoch.winners == tuple(ids[: parameters.seats])
             assert sorted(group.seats) == sorted(epoch.winners)
             assert {result.id for result in records.results_of(state, epoch) if result.seated} == set(epoch.winners)
+        if group in window.pending:
+            ids = [result.id for result in rank(records.results_of(state, epoch), SPEC.baseline_correct)]
+            assert epoch.winners == tuple(ids[: parameters.seats_left(epoch.revoked)])
     world.check_supply()
 
 
@@ -78,9 +82,11 @@ def test_invariants_hold_whatever_happens(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     spec = dataclasses.replace(SPEC, bounty_per_epoch=rng.choice([0, 1001]))
     world = World(
-        tmp_path / "db", keys=7, spec=spec, funded=2, bootstrap=2, seats=rng.randint(1, 4), reveals_per_block=9
-    )
+        tmp_path / "db", keys=7, spec=spec, funded=2, bootstrap=2, seats=rng.randint(1, 4), reveals_per_block=9,
+        challenge_blocks=rng.randint(8, 24),
+    )  # fmt: skip
     miners, reporters = (2, 3, 4), world.keys[5:]
+    window = world.genesis.consensus.challenge_blocks
     counts = {"challenges": 0, "evidence": 0}
     for _ in range(EPOCHS):
         found = {}
@@ -96,7 +102,7 @@ def test_invariants_hold_whatever_happens(tmp_path: Path, seed: int) -> None:
                 sent = [world.challenge(reporter, target.id, segment=rng.randint(0, 2))]
                 counts["challenges"] += attempt(world, *sent)
             elif rng.random() < 0.5:
-                header = world.block_at(rng.randint(max(1, world.chain.height - 30), world.chain.height)).header
+                header = world.block_at(rng.randint(max(1, world.chain.height - window), world.chain.height)).header
                 counts["evidence"] += attempt(world, world.evidence(reporter, header, twin(world, header)))
             else:
                 attempt(world)

@@ -64,9 +64,9 @@ LEDGER = LedgerParameters(
 )
 CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=1000, epoch_slots=20, commit_close=8, reveal_open=11, reveal_close=16,
-    beacon_grace=2, seats=3, seat_epochs=1, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
+    beacon_grace=2, seats=3, seat_epochs=1, seat_claims=4, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
     commit_deposit=1000, reveals_per_block=8, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
-    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=700, challenge_slots=24,
+    max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=700, challenge_blocks=24,
     challenge_deposit=900, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28, key_slots=2,
     split_deposit=5000,
 )  # fmt: skip
@@ -311,6 +311,16 @@ class World:
         }
         self.mint(*[reveal for group in reveals.values() for reveal in group])
         return reveals
+
+    @property
+    def pending(self) -> tuple[bytes, ...]:
+        """Seats that can still be challenged, in their places."""
+        return tuple(seat for group in records.seat_window(self.chain.state).pending for seat in group.seats)
+
+    def activate(self) -> None:
+        """Mint empty blocks until no seat can be challenged any more."""
+        while self.pending:
+            self.mint()
 
     def competition(self, entries: dict[int, list[Found]]) -> dict[int, list[Transaction]]:
         """Run one whole epoch in which key i commits and reveals entries[i]; ends right after settlement."""

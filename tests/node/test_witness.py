@@ -108,7 +108,7 @@ async def test_strangers_and_old_headers_are_not_kept(lone: Lone) -> None:
         lone.witness.see(forged.signed(stranger, lone.node.network))
         lone.witness.see(dataclasses.replace(forged, state_root=bytes(32)).signed(stranger, lone.node.network))
     assert lone.kept() == [] and len(lone.witness._seen) == 1
-    window = lone.parameters.challenge_slots
+    window = lone.parameters.challenge_blocks
     await lone.mint(window + 1)
     assert len(lone.witness._seen) == 2
     old = lone.twin(header, slot=1, height=7)

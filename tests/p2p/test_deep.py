@@ -38,7 +38,7 @@ class JoiningHost(FakeHost):
         self.established = []
         self.config = SimpleNamespace(label=f"host {seed}")
         self.genesis = SimpleNamespace(
-            ledger=SimpleNamespace(max_rollback=PARAMETERS.max_rollback), consensus=SimpleNamespace(epoch_slots=40)
+            ledger=SimpleNamespace(max_rollback=PARAMETERS.max_rollback), consensus=SimpleNamespace(challenge_blocks=40)
         )
         self.branches = Branches(self)
 

@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--epochs must be at least 1.", USAGE)
     try:
         layout = prepare(arguments.data, arguments.port)
+        layout.genesis()  # an earlier version may have made it
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"The testnet in {arguments.data} cannot be opened ({error}): mend or delete it.") from error
     if arguments.prepare:

@@ -153,6 +153,11 @@ def test_testnet_that_runs_already_or_whose_folder_is_broken(tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", ports["node3"][1])):
         line = complaint("testnet", "--data", tmp_path / "net", "--epochs", 1)
     assert str(ports["node3"][1]) in line and "in use" in line
+    genesis = tmp_path / "net" / "genesis.json"
+    kept = genesis.read_text()
+    genesis.write_text(kept.replace('"seat_claims"', '"seat_windows"'))
+    assert "seat_claims" in complaint("testnet", "--data", tmp_path / "net")
+    genesis.write_text(kept)
     (tmp_path / "net" / "ports.json").write_text("rubbish")
     assert "mend or delete" in complaint("testnet", "--data", tmp_path / "net")
     assert "--epochs" in complaint("testnet", "--json", tmp_path / "report.json")

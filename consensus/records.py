@@ -151,6 +151,11 @@ def active_seats(state: StateView) -> tuple[bytes, ...]:
     return won if len(window.groups) == window.most else won + ids(state, BOOTSTRAP)
 
 
+def pending_seats(state: StateView) -> tuple[bytes, ...]:
+    """Ids of the seats that can still be challenged."""
+    return tuple(seat for group in seat_window(state).pending for seat in group.seats)
+
+
 def seat_holder(state: StateView, seat: bytes) -> tuple[bytes, Payouts] | None:
     """(owner's public key, payout table) of a seat, or None where there is no such seat."""
     bootstrap = read(state, BOOTSTRAP_SEAT + seat, SeatRecord)

@@ -55,6 +55,7 @@ def metrics_text(view: NodeView) -> str:
         "slot": clock["slot"],
         "epoch": -1 if clock["epoch"] is None else clock["epoch"],
         "seats": len(records.active_seats(chain.state)),
+        "pending_seats": len(records.pending_seats(chain.state)),
         "supply_units": accounts.supply(chain.state),
         "peers": len(view.peers()),
         "mempool_transactions": len(view.mempool),

@@ -61,6 +61,7 @@ async def status(request: web.Request) -> web.Response:
         "time": view.now(),
         "clock": asdict(view.clock_status()),
         "seats": len(records.active_seats(state)),
+        "pending_seats": len(records.pending_seats(state)),
         "supply": coins,
         "supply_text": format_amount(coins),
         "peers": len(view.peers()),

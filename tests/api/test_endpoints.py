@@ -221,6 +221,8 @@ async def test_seats_and_leader(view, client):
     reveals = view.compete()
     body = await get(client, "/v1/seats")
     (pending,) = body["pending"]
+    status = await get(client, "/v1/status")
+    assert (status["seats"], status["pending_seats"]) == (1, 3)
     assert body["count"] == 1 and pending["epoch"] == 0 and pending["seats"][0] == reveals[0].id.hex()
     view.world.activate()
     assert view.chain.height + 1 == pending["active_from"]

@@ -315,7 +315,7 @@ class World:
     @property
     def pending(self) -> tuple[bytes, ...]:
         """Seats that can still be challenged, in their places."""
-        return tuple(seat for group in records.seat_window(self.chain.state).pending for seat in group.seats)
+        return records.pending_seats(self.chain.state)
 
     def activate(self) -> None:
         """Mint empty blocks until no seat can be challenged any more."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ponas_node.node import Node
 
 log = logging.getLogger(__name__)
+_DECIDED = b"decided"  # height up to which density has decided, while the node joins
 _ROUNDS = 64  # times beyond one per block that facts are established for one branch before it is given up
 
 
@@ -33,7 +34,10 @@ class Branches:
         self._node = node
         self._chain = node.chain
         self._label = node.config.label
-        self._following = Following(node.genesis.ledger.max_rollback, node.store.namespace(b"following"))
+        self._kept = node.store.namespace(b"following")
+        self._following = Following(node.genesis.ledger.max_rollback, self._kept)
+        decided = self._kept.get(_DECIDED)
+        self._chain.decided = -1 if decided is None else int.from_bytes(decided, "big")
         self.lock = asyncio.Lock()  # held by whoever takes blocks: while a branch is tried, the tip must not move
         self.adopted = 0
         self.refused = 0
@@ -43,8 +47,9 @@ class Branches:
         chain = self._chain
         before = chain.horizon
         chain.horizon = self._following.look(self._node.slot(), chain.tip.slot)
-        if chain.horizon is None:
+        if chain.horizon is None and chain.decided >= 0:
             chain.decided = -1
+            self._kept.delete(_DECIDED)
         if before != chain.horizon:
             words = "follows the network live" if chain.horizon is None else f"joins from slot {chain.horizon}"
             log.info("%s: %s", self._label, words)
@@ -84,6 +89,7 @@ class Branches:
     def _adopt(self, trial: Trial) -> None:
         left = self._chain.tip
         outcome = trial.adopt(self.window)
+        self._kept.put(_DECIDED, self._chain.decided.to_bytes(8, "big"))
         self.adopted += 1
         log.warning(
             "%s: left the branch of block %s at height %d for a denser one, which forks after height %d",

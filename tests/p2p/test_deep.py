@@ -110,6 +110,9 @@ async def test_a_joiner_whose_first_peer_serves_a_sparse_private_branch_ends_on_
                 assert joiner.chain.tip.id == honest[-1].id and joiner.branches.adopted == 1
                 assert good.chain.tip.id == honest[-1].id and liar.chain.tip.id == private[-1].id
     assert joiner.chain.verify() == []
+    joiner.chain.decided = -1
+    Branches(joiner)  # as after a restart: length does not decide there what density has
+    assert joiner.chain.decided == FORK
 
 
 async def test_facts_that_the_denser_branch_needs_are_established_on_the_way(make, world):

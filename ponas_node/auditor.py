@@ -61,6 +61,7 @@ class Auditor:
         self._worker = Worker("auditor", nice=node.config.nice)
         self._sender = Sender(node, key)
         self._failed: set[bytes] = set()  # results that could not be audited; tried again after a restart
+        self._unpaid: set[bytes] = set()  # forged results that the wallet's owner was told it cannot challenge
         self._stopped = False
         self.audits = 0
         self.forgeries = 0
@@ -168,7 +169,7 @@ class Auditor:
 
     async def _file(self, verdict: Verdict) -> None:
         """Send the challenge, or do nothing where the result is revoked, its window over or the deposit not there."""
-        node, parameters = self._node, self._node.genesis.consensus
+        node, parameters, name = self._node, self._node.genesis.consensus, verdict.result.hex()[:16]
         try:
             result = find_open(node.chain.state, parameters, verdict.result, node.chain.height + 1)
             balance = accounts.account(node.chain.state, self._key.address).balance
@@ -182,9 +183,12 @@ class Auditor:
                 return
             await self._sender.send(b"challenge" + verdict.result, Kind.CHALLENGE, body)
         except NotApplicable as error:
-            log.debug("result %s is not challenged: %s", verdict.result.hex()[:16], error)
+            unpaid = error.code == "insufficient_balance" and verdict.result not in self._unpaid
+            log.log(logging.WARNING if unpaid else logging.DEBUG, "result %s is not challenged: %s", name, error)
+            if unpaid:
+                self._unpaid.add(verdict.result)
         except Invalid as error:
-            log.warning("result %s could not be challenged: %s", verdict.result.hex()[:16], error)
+            log.warning("result %s could not be challenged: %s", name, error)
 
 
 async def audit_result(node: Node, worker: Worker, result: ResultRecord) -> Verdict:

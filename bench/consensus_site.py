@@ -34,7 +34,7 @@ LEDGER = LedgerParameters(
 )
 CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=1000, epoch_slots=20, commit_close=8, reveal_open=11, reveal_close=16,
-    beacon_grace=2, seats=8, seat_epochs=2, seat_claims=256, rescue_slots=40, commits_per_epoch=8,
+    beacon_grace=2, seats=8, seat_epochs=2, rescue_slots=40, commits_per_epoch=8,
     commit_leaves=512, commit_deposit=1000, reveals_per_block=256, payout_entries=4, vdf_discriminant_bits=256,
     vdf_iterations=2000, max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=1000,
     challenge_blocks=24, challenge_deposit=1000, challenges_per_block=256, max_segment_macs=10**11,

@@ -51,11 +51,20 @@ def find_open(state: StateView, parameters: ConsensusParameters, id: bytes, heig
         raise NotApplicable("no such result on this branch", "unknown_result")
     if result.revoked:
         raise NotApplicable("the result is revoked already", "already_revoked")
-    epoch = records.need_epoch(state, result.epoch)
-    closes = parameters.challenge_close(epoch.settled_height)
-    if epoch.settled and height >= closes:
-        raise NotApplicable(f"the result could be challenged before block {closes}", "challenge_closed")
+    end = challenge_closes(state, parameters, result)
+    if end is not None and height >= end:
+        raise NotApplicable(f"the result could be challenged before block {end}", "challenge_closed")
     return result
+
+
+def challenge_closes(state: StateView, parameters: ConsensusParameters, result: ResultRecord) -> int | None:
+    """Height of the first block that cannot challenge a result, as things stand; None before its epoch is settled."""
+    epoch = records.need_epoch(state, result.epoch)
+    if not epoch.settled:
+        return None
+    if result.seated:
+        return records.closes(state, parameters, epoch)
+    return parameters.challenge_close(epoch.settled_height)
 
 
 def challenge_fact(

@@ -42,6 +42,8 @@ def find_offence(state: StateView, parameters: ConsensusParameters, body: Eviden
     holder = records.seat_holder(state, seat)
     if holder is None or holder[0] != body.first.minter:
         raise NotApplicable("the first header's signer owns no such seat on this branch", "unknown_seat")
+    if seat in records.pending_seats(state):
+        raise NotApplicable("the seat is pending: it mints no blocks", "seat_pending")
     if not slot - parameters.challenge_blocks < when <= slot:
         raise NotApplicable(f"evidence of slot {when} does not count at slot {slot}", "evidence_closed")
     offence = records.OFFENCE + seat + records.number(when)

@@ -32,7 +32,6 @@ class ConsensusParameters(Record):
     beacon_grace: U32  # slots after reveal_open in which the beacon may still arrive
     seats: U32  # seats that one competition gives
     seat_epochs: U32  # competitions that a seat lives for
-    seat_claims: U32  # results of one competition that can claim its seats, those that are revoked included
     rescue_slots: U32  # after so many empty slots the bootstrap seats may mint as well
     commits_per_epoch: U32
     commit_leaves: U32
@@ -45,7 +44,7 @@ class ConsensusParameters(Record):
     max_dataset_bytes: U32
     max_tasks: U32  # funded tasks that may wait at a time
     reveal_bond: Amount  # in escrow for each result, until it can no longer be challenged
-    challenge_blocks: U32  # blocks from the settlement of its epoch on in which a result can be challenged
+    challenge_blocks: U32  # in which a result can be challenged, from settlement or since others came in
     challenge_deposit: Amount  # lost by whoever challenges a true result
     challenges_per_block: U32
     max_segment_macs: U64  # what the replay of one segment may cost; see consensus/tasks.py
@@ -73,8 +72,6 @@ class ConsensusParameters(Record):
                 raise ValueError(f"{name} must be at least 1")
         if max(self.seat_epochs, self.challenge_blocks) > LONGEST_WINDOW:
             raise ValueError(f"seat_epochs and challenge_blocks must be at most {LONGEST_WINDOW}")
-        if not self.seats <= self.seat_claims <= self.challenge_blocks * self.challenges_per_block // 2:
-            raise ValueError("seat_claims must be at least seats, and at most half of the challenges in their window")
 
     @property
     def results_per_epoch(self) -> int:
@@ -97,16 +94,9 @@ class ConsensusParameters(Record):
         """First slot whose block fixes the boundary of an epoch: with a sealed test split, once its key is out."""
         return self.start(epoch) + self.commit_close + (self.key_slots if sealed else 0)
 
-    def challenge_close(self, settled_height: int) -> int:
-        """Height of the first block that cannot challenge results of an epoch that block `settled_height` settled."""
-        return settled_height + self.challenge_blocks
-
-    def seats_left(self, revoked: int) -> int:
-        """Seats of a competition of which so many results were revoked that had won one.
-
-        So no more than `seat_claims` challenges leave a competition whose results are all forged without a seat.
-        """
-        return max(0, min(self.seats, self.seat_claims - revoked))
+    def challenge_close(self, height: int) -> int:
+        """Height of the first block that cannot challenge what has stood unchanged since the block at `height`."""
+        return height + self.challenge_blocks
 
     def phase(self, slot: int) -> Phase:
         """Phase of the slot's epoch."""

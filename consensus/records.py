@@ -8,6 +8,7 @@ from chain.encoding import Record
 from chain.layout import complement
 from chain.rules import StateIndex
 from chain.state import Overlay, StateView
+from consensus.parameters import ConsensusParameters
 from consensus.types import (
     BlockCount,
     CommitRecord,
@@ -16,6 +17,7 @@ from consensus.types import (
     HashList,
     Payouts,
     ResultRecord,
+    SeatGroup,
     SeatRecord,
     SeatWindow,
     TaskRecord,
@@ -154,6 +156,25 @@ def active_seats(state: StateView) -> tuple[bytes, ...]:
 def pending_seats(state: StateView) -> tuple[bytes, ...]:
     """Ids of the seats that can still be challenged."""
     return tuple(seat for group in seat_window(state).pending for seat in group.seats)
+
+
+def seat_group(state: StateView, n: int) -> SeatGroup | None:
+    """The seats that the competition of epoch `n` gave, while they are pending or active."""
+    window = seat_window(state)
+    return next((group for group in (*window.pending, *window.groups) if group.epoch == n), None)
+
+
+def closes(state: StateView, parameters: ConsensusParameters, settled: EpochRecord) -> int:
+    """Height of the first block in which nothing of a settled epoch can be challenged, as things stand."""
+    group = seat_group(state, settled.number)
+    return group.closes if group is not None else parameters.challenge_close(settled.settled_height)
+
+
+def open_epochs(state: StateView, parameters: ConsensusParameters, height: int) -> list[EpochRecord]:
+    """Settled epochs of which the block at `height` can challenge something, those first whose time is over first."""
+    settled = [need_epoch(state, n) for n in bonded_epochs(state)]
+    ends = {each.number: closes(state, parameters, each) for each in settled}
+    return sorted((each for each in settled if height < ends[each.number]), key=lambda each: ends[each.number])
 
 
 def seat_holder(state: StateView, seat: bytes) -> tuple[bytes, Payouts] | None:

@@ -12,7 +12,7 @@ from chain.keys import address_of
 from chain.state import Overlay
 from chain.types import Output, Part
 from consensus import records
-from consensus.parameters import ConsensusParameters
+from consensus.parameters import LONGEST_WINDOW, ConsensusParameters
 from consensus.split import split
 from consensus.types import (
     DueRecord,
@@ -30,7 +30,6 @@ from consensus.types import (
 
 def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: int, parent: bytes) -> None:
     """Bring the epochs up to `slot`, for the block at `height` whose parent is `parent`."""
-    first = records.current_epoch(state).number
     while True:
         record = records.current_epoch(state)
         if not record.boundary and slot >= parameters.boundary_slot(record.number, bool(record.sealed)):
@@ -40,9 +39,8 @@ def advance(state: Overlay, parameters: ConsensusParameters, slot: int, height: 
             break
         settle(state, parameters, record, height)
         open_epoch(state, max(record.number + 1, parameters.epoch_of(slot)))
-    if record.number != first:
-        _release_bonds(state, parameters, height)
     _activate_seats(state, height)
+    _release_bonds(state, parameters, height)
 
 
 def open_epoch(state: Overlay, n: int) -> None:
@@ -53,7 +51,7 @@ def open_epoch(state: Overlay, n: int) -> None:
     opened = EpochRecord(
         number=n, task=task.id, seed=seed, bounty=bounty, sealed=task.splits[0].artifact if task.splits else b"",
         key=b"", boundary=b"", beacon=b"", commits=0, results=0, settled=False, void=False, settled_height=0,
-        revoked=0, winners=(),
+        winners=(),
     )  # fmt: skip
     records.write_epoch(state, opened)
     state.put(records.CURRENT_EPOCH, records.number(n))
@@ -128,17 +126,25 @@ def _refunds(state: Overlay, record: EpochRecord) -> list[Output]:
 
 def _give_seats(state: Overlay, closes: int, n: int, seats: tuple[bytes, ...]) -> None:
     window = records.seat_window(state)
-    pending = (*window.pending, SeatGroup(n, closes, seats))
+    pending = (*window.pending, SeatGroup(n, closes, seats))[:LONGEST_WINDOW]
     records.write(state, records.WINDOW, dataclasses.replace(window, pending=pending))
 
 
 def _activate_seats(state: Overlay, height: int) -> None:
-    """Take pending seats into the window that cannot be challenged any more, those of the oldest groups out."""
+    """Take the seats of one competition into the window that cannot be challenged any more; the bonds of those that
+    leave it return.
+
+    Never of more than one in a block, so that the outputs of a coinbase stay bounded.
+    """
     window = records.seat_window(state)
-    count = sum(group.closes <= height for group in window.pending)
-    if count:
-        groups = (*window.groups, *window.pending[:count])[-window.most :]
-        records.write(state, records.WINDOW, SeatWindow(window.most, groups, window.pending[count:]))
+    coming = next((group for group in window.pending if group.closes <= height), None)
+    if coming is None:
+        return
+    groups = (*window.groups, coming)
+    pending = tuple(group for group in window.pending if group is not coming)
+    records.write(state, records.WINDOW, SeatWindow(window.most, groups[-window.most :], pending))
+    leaving = (seat for group in groups[: -window.most] for seat in group.seats)
+    _return_bonds(state, height, [records.need(state, records.RESULT + seat, ResultRecord) for seat in leaving])
 
 
 def _close_task(
@@ -169,29 +175,32 @@ def _close_task(
 
 
 def _release_bonds(state: Overlay, parameters: ConsensusParameters, height: int) -> None:
-    """Return the bonds of the oldest epoch whose results can no longer be challenged: one line for each owner.
+    """Return the bonds of one epoch whose results cannot be challenged any more, but for those of its active seats."""
+    bonded, pending = records.bonded_epochs(state), {group.epoch for group in records.seat_window(state).pending}
+    epochs = (records.need_epoch(state, number) for number in bonded if number not in pending)
+    epoch = next((epoch for epoch in epochs if parameters.challenge_close(epoch.settled_height) <= height), None)
+    if epoch is not None:
+        group = records.seat_group(state, epoch.number)
+        seats = group.seats if group is not None else ()
+        _return_bonds(state, height, [found for found in records.results_of(state, epoch) if found.id not in seats])
+        records.write(state, records.BONDED, EpochList(tuple(number for number in bonded if number != epoch.number)))
 
-    Never of more than one epoch, so that the outputs of a coinbase stay bounded.
-    """
-    bonded = records.bonded_epochs(state)
-    if not bonded:
-        return
-    epoch = records.need_epoch(state, bonded[0])
-    if height < parameters.challenge_close(epoch.settled_height):
-        return
+
+def _return_bonds(state: Overlay, height: int, results: list[ResultRecord]) -> None:
+    """Return the bonds of results, one output for each owner."""
     bonds: dict[bytes, int] = {}
-    for result in records.results_of(state, epoch):
+    for result in results:
         if result.bond:
             owner = address_of(result.owner)
             bonds[owner] = bonds.get(owner, 0) + result.bond
             records.write(state, records.RESULT + result.id, dataclasses.replace(result, bond=0))
-    records.write(state, records.BONDED, EpochList(bonded[1:]))
     _add_due(state, height, [Part(b"", tuple(Output(owner, bond) for owner, bond in bonds.items()))])
 
 
 def _add_due(state: Overlay, height: int, parts: list[Part]) -> None:
-    owed = (part for part in parts if part.outputs)
-    records.write(state, records.DUE, DueRecord(height, (*take_due(state, height), *owed)))
+    owed = tuple(part for part in parts if part.outputs)
+    if owed:
+        records.write(state, records.DUE, DueRecord(height, (*take_due(state, height), *owed)))
 
 
 def take_due(state: Overlay, height: int) -> tuple[Part, ...]:

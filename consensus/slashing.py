@@ -14,7 +14,7 @@ from chain.state import Overlay, StateView
 from consensus import records
 from consensus.parameters import ConsensusParameters
 from consensus.settle import rank
-from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatWindow
+from consensus.types import DueRecord, EpochRecord, HashList, ResultRecord, SeatGroup, SeatWindow
 
 
 def revoke_result(
@@ -35,7 +35,7 @@ def revoke_result(
     records.write(state, records.RESULT + result.id, revoked)
     epoch = records.need_epoch(state, result.epoch)
     if epoch.settled:
-        _rank_again(state, parameters, epoch, result.id)
+        _rank_again(state, parameters, epoch, context.height)
 
 
 def punish_bootstrap_seat(
@@ -78,25 +78,25 @@ def _share_out(state: Overlay, taken: int, reporter: bytes) -> None:
     accounts.change_supply(state, reward - taken)
 
 
-def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRecord, lost: bytes) -> None:
-    """Take the result `lost`, which was revoked, out of a settled competition. While its seats are pending they go to
-    whom they belong without it: who comes in takes the place of who goes, and all others keep theirs."""
+def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRecord, height: int) -> None:
+    """Take what was revoked out of a settled competition. While its seats are pending they go to whom they belong
+    without it: who comes in takes the place of who goes, and all others keep theirs. Then they can be challenged for as
+    long as at first."""
     window = records.seat_window(state)
     group = next((group for group in window.pending if group.epoch == epoch.number), None)
     if group is None:
         _drop(state, window, epoch)
         return
-    epoch = dataclasses.replace(epoch, revoked=epoch.revoked + (lost in group.seats))
     task = records.need_task(state, epoch.task)
     results = records.results_of(state, epoch)
-    ranking = rank(results, task.spec.baseline_correct)
-    winners = tuple(result.id for result in ranking[: parameters.seats_left(epoch.revoked)])
+    winners = tuple(result.id for result in rank(results, task.spec.baseline_correct)[: parameters.seats])
     for result in results:
         if not result.revoked and result.seated != (result.id in winners):
             records.write(state, records.RESULT + result.id, dataclasses.replace(result, seated=not result.seated))
     records.write_epoch(state, dataclasses.replace(epoch, winners=winners))
-    heirs = dataclasses.replace(group, seats=_placed(group.seats, winners))
-    pending = tuple(heirs if other is group else other for other in window.pending)
+    closes = group.closes if set(winners) <= set(group.seats) else parameters.challenge_close(height)
+    changed = SeatGroup(epoch.number, closes, _placed(group.seats, winners))
+    pending = tuple(changed if other is group else other for other in window.pending)
     kept = tuple(found for found in pending if found.seats)
     records.write(state, records.WINDOW, dataclasses.replace(window, pending=kept))
 

@@ -188,8 +188,8 @@ class TaskRecord(Record):
 class EpochRecord(Record):
     """An epoch in the state. Hashes are empty until they are known; `void` once settled without a beacon.
 
-    `settled_height` is 0 until it is settled; `revoked` counts its results that were revoked with a seat that was
-    pending. `sealed` is the artifact of its sealed test split, where it has one, `key` what opens it, once shown.
+    `settled_height` is 0 until it is settled. `sealed` is the artifact of its sealed test split, where it has one, and
+    `key` what opens it, once shown.
     """
 
     number: U64
@@ -205,7 +205,6 @@ class EpochRecord(Record):
     settled: bool
     void: bool
     settled_height: U64
-    revoked: U32
     winners: Annotated[tuple[Hash, ...], Size(0, 65536)]
 
 
@@ -280,7 +279,8 @@ class SeatRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class SeatGroup(Record):
-    """The seats that one competition gave. From the block at height `closes` on they cannot be challenged any more."""
+    """The seats that one competition gave. From the block at height `closes` on they cannot be challenged any more,
+    unless others come in."""
 
     epoch: U64
     closes: U64

@@ -20,7 +20,7 @@ from chain.types import Kind
 from consensus import records
 from consensus.challenge import challenge_fact, find_open
 from consensus.facts import TRUE
-from consensus.types import ChallengeBody, MaybeHash, ResultRecord
+from consensus.types import ChallengeBody, EpochRecord, MaybeHash, ResultRecord
 from ponas_node.audit_choice import Choice, choose
 from ponas_node.miner.executor import TRAIN_SECONDS
 from ponas_node.oracle import FOR_OWN_SEARCH
@@ -99,25 +99,21 @@ class Auditor:
 
     def _next(self) -> tuple[ResultRecord | None, ResultRecord | None]:
         """The next result that is due, and the next for spare time."""
-        spare: ResultRecord | None = None
-        for number in records.bonded_epochs(self._node.chain.state):
-            choice = self._choice(number)
-            for result in choice.due if choice is not None else ():
-                if self._is_open(result):
-                    return result, None
-            if choice is not None and spare is None:
-                spare = next(filter(self._is_open, choice.spare), None)
+        chain, spare = self._node.chain, None
+        for epoch in records.open_epochs(chain.state, self._node.genesis.consensus, chain.height + 1):
+            choice = self._choice(epoch)
+            due = next(filter(self._is_open, choice.due), None)
+            if due is not None:
+                return due, None
+            spare = spare or next(filter(self._is_open, choice.spare), None)
         return None, spare
 
-    def _choice(self, number: int) -> Choice | None:
-        """What to audit of a settled epoch; None once its results cannot be challenged any more."""
+    def _choice(self, epoch: EpochRecord) -> Choice:
+        """What to audit of a settled epoch."""
         state, parameters = self._node.chain.state, self._node.genesis.consensus
-        epoch = records.need_epoch(state, number)
-        if self._node.chain.height + 1 >= parameters.challenge_close(epoch.settled_height):
-            return None
         task = records.need_task(state, epoch.task)
         return choose(
-            records.results_of(state, epoch), task.spec.baseline_correct, parameters.seats_left(epoch.revoked),
+            records.results_of(state, epoch), task.spec.baseline_correct, parameters.seats,
             self._node.config.audit_rate, self._key.public, self._secret(),
         )  # fmt: skip
 

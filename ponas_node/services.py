@@ -164,7 +164,7 @@ class PoolService:
             epoch = records.epoch(state, number)
             if epoch is None or not epoch.settled:
                 continue
-            closes = parameters.consensus.challenge_close(epoch.settled_height)  # until then a seat may be lost
+            closes = records.closes(state, parameters.consensus, epoch)  # until then a seat may be lost
             if chain.height < closes or chain.canonical(max(closes, chain.base)).slot > deep:
                 continue
             won = [records.result(state, id) for id in epoch.winners]

@@ -13,6 +13,7 @@ from chain.chain import Chain
 from chain.state import Overlay
 from chain.types import Kind
 from consensus import records
+from consensus.challenge import challenge_closes
 from consensus.slashing import is_lost
 from consensus.types import ChallengeBody
 
@@ -52,7 +53,7 @@ def attack(
     """
     byzantine = spread([kind] * round(share * miners), miners)
     setting = Setting(nodes, miners, epochs, seed, byzantine=byzantine, reveals=4).with_parameters(
-        seats=seats, seat_claims=seats * 3 // 2, challenges_per_block=max(2, seats // 4)
+        seats=seats, challenges_per_block=max(2, seats // 4)
     )
     world = World(setting)
     world.run()
@@ -90,8 +91,8 @@ def _offending_seats(world: World) -> list[bytes]:
     for seat, slot in world.observer.justice.offences.items():
         result = records.result(chain.state, seat)
         if result is not None and not is_genuine(result, chain.state):
-            settled = records.need_epoch(chain.state, result.epoch).settled_height
-            over = parameters.challenge_close(settled) <= chain.height + 1
+            end = challenge_closes(chain.state, parameters, result)
+            over = end is not None and end <= chain.height + 1
         else:
             over = slot <= chain.tip.slot - parameters.challenge_blocks
         if over and records.seat_holder(chain.state, seat):

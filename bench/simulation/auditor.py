@@ -74,12 +74,10 @@ class Auditor:
 
     def _next(self) -> ResultRecord | None:
         chain, parameters = self._node.chain, self._node.rules.consensus
-        for number in records.bonded_epochs(chain.state):
-            settled = records.need_epoch(chain.state, number).settled_height
-            if chain.height + 1 < parameters.challenge_close(settled):
-                for result in self._choose(number):
-                    if result.id not in self._found:
-                        return result
+        for epoch in records.open_epochs(chain.state, parameters, chain.height + 1):
+            for result in self._choose(epoch.number):
+                if result.id not in self._found:
+                    return result
         return None
 
     def _choose(self, number: int) -> tuple[ResultRecord, ...]:
@@ -87,8 +85,7 @@ class Auditor:
         version, results = node.world.competitions.results(node.chain, number)
         if number not in self._due or self._due[number][0] != version:
             task = records.need_task(node.chain.state, results[0].task)
-            revoked = records.need_epoch(node.chain.state, number).revoked
-            least, seats = task.spec.baseline_correct, node.rules.consensus.seats_left(revoked)
+            least, seats = task.spec.baseline_correct, node.rules.consensus.seats
             due = choose(results, least, seats, _RATE, node.signing.public, self._secret).due
             self._due[number] = version, due
         return self._due[number][1]

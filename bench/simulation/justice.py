@@ -83,8 +83,8 @@ class Justice:
         for group in records.seat_window(state).pending:
             if group.closes > height:
                 continue
-            settled = records.need_epoch(state, group.epoch).settled_height
-            chances = self._chances_in(chain, range(settled, height))
+            since = group.closes - self._world.setting.consensus.challenge_blocks
+            chances = self._chances_in(chain, range(since, height))
             for seat in group.seats:
                 if seat in self.offences and chances.count(seat) > CHANCES:
                     self._world.observer.fail(

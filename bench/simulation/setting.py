@@ -20,7 +20,7 @@ LEDGER = LedgerParameters(
 )  # fmt: skip
 CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=2000, epoch_slots=24, commit_close=10, reveal_open=13, reveal_close=20,
-    beacon_grace=4, seats=8, seat_epochs=3, seat_claims=12, rescue_slots=24, commits_per_epoch=1024, commit_leaves=16,
+    beacon_grace=4, seats=8, seat_epochs=3, rescue_slots=24, commits_per_epoch=1024, commit_leaves=16,
     commit_deposit=1000, reveals_per_block=64, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
     max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=1000, challenge_blocks=18,
     challenge_deposit=1000, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28, key_slots=2,

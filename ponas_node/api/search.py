@@ -9,6 +9,7 @@ from aiohttp import web
 from chain.keys import address_of, address_text
 from chain.state import StateView
 from consensus import records
+from consensus.challenge import challenge_closes
 from consensus.settle import rank
 from consensus.types import EpochRecord, TaskRecord
 from ponas_node.api.errors import ApiError, not_found
@@ -97,15 +98,8 @@ async def result(request: web.Request) -> web.Response:
         **answer,
         "task_name": spec.name if spec else None,
         "seed": opened.seed.hex() if opened else None,
-        "challenge_closes": _challenge_closes(view, opened),
+        "challenge_closes": challenge_closes(state, view.genesis.consensus, found),
     })  # fmt: skip
-
-
-def _challenge_closes(view: NodeView, opened: EpochRecord | None) -> int | None:
-    """Height of the first block in which results of an epoch cannot be challenged, once it is settled."""
-    if opened is None or not opened.settled:
-        return None
-    return view.genesis.consensus.challenge_close(opened.settled_height)
 
 
 async def model(request: web.Request) -> web.StreamResponse:

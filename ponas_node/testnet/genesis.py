@@ -22,11 +22,11 @@ LEDGER = LedgerParameters(
 def consensus_parameters(genesis_time: int) -> ConsensusParameters:
     """Slots of 2 s, 60 to an epoch: 80 s to search and seal, 12 s for the beacon, 18 s to reveal, 10 s to settle.
 
-    A result can be challenged in 45 blocks from then on, 90 s, and only then its seat is active and its rewards mature.
+    Seats are active once they could be challenged in 45 blocks, 90 s, and nobody did; a bounty matures as late.
     """
     return ConsensusParameters(
         genesis_time=genesis_time, slot_milliseconds=2000, epoch_slots=60, commit_close=40, reveal_open=46,
-        reveal_close=55, beacon_grace=6, seats=8, seat_epochs=3, seat_claims=16, rescue_slots=30, commits_per_epoch=256,
+        reveal_close=55, beacon_grace=6, seats=8, seat_epochs=3, rescue_slots=30, commits_per_epoch=256,
         commit_leaves=512, commit_deposit=COIN, reveals_per_block=32, payout_entries=32, vdf_discriminant_bits=512,
         vdf_iterations=1_400_000, max_model_bytes=2 << 20, max_dataset_bytes=16 << 20, max_tasks=64,
         reveal_bond=10 * COIN, challenge_blocks=45, challenge_deposit=5 * COIN, challenges_per_block=2,

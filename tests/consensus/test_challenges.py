@@ -106,34 +106,52 @@ def test_a_forgery_without_a_seat_that_kept_another_from_counting(two_seats: Wor
     assert world.result(ids[2]).reward > 0, "what was paid to an honest result stays paid"
 
 
-def test_so_many_revocations_leave_no_seat(tmp_path: Path) -> None:
-    """Heirs come in as long as there is room to challenge them too; then the seats go, one with each revocation."""
-    world = World(tmp_path / "db", keys=5, seats=3, seat_claims=6, challenge_blocks=6, reveals_per_block=9)
+def test_heirs_can_be_challenged_for_as_long_as_those_before_them(tmp_path: Path) -> None:
+    """However many forgeries stand before an honest result: each that comes in opens the window anew."""
+    world = World(tmp_path / "db", keys=5, seats=2, challenge_blocks=4, seat_epochs=1)
     bootstrap = records.active_seats(world.chain.state)
-    found = [world.find(n, 190 - n) for n in range(9)]
-    forged = [reveal.id for reveal in world.competition({1: found[:8], 2: found[8:]})[1]]
-    world.facts.forged.update(find.leaves[2] for find in found[:8])
-    left = []
-    for pair in zip(forged[::2], forged[1::2], strict=True):
-        if all(id in world.pending for id in pair):
-            world.mint(*[world.challenge(world.keys[3], id, after=place) for place, id in enumerate(pair)])
-            left.append(len(world.pending))
-    assert left == [3, 2, 0]
-    assert not world.result(forged[6]).seated and not world.result(forged[6]).revoked
-    world.competition({2: [world.find(20, 160)]})
+    found = [world.find(n, 190 - n) for n in range(7)]
+    world.facts.forged.update(find.leaves[2] for find in found)
+    reveals = world.competition({1: found, 2: [world.find(7, 160)]})
+    ids = [reveal.id for reveal in reveals[1]] + [reveals[2][0].id]
+    settled = world.chain.height
+    for place, forged in enumerate(ids[:-1]):
+        for _ in range(2):  # the next but one block is the last in which it can be challenged, or the one before that
+            world.mint()
+        world.mint(world.challenge(world.keys[3], forged))
+        assert set(world.pending) == set(ids[place + 1 : place + 3])
+        assert records.active_seats(world.chain.state) == bootstrap
+        group = records.seat_group(world.chain.state, 0)
+        assert group is not None and group.closes == world.chain.height + (1 if place == 6 else 4)
+    assert world.chain.height == settled + 21
     world.activate()
-    assert bootstrap[0] not in records.active_seats(world.chain.state)
+    assert records.active_seats(world.chain.state) == (ids[-1],)
 
 
-def test_revoking_what_has_no_seat_costs_others_none(tmp_path: Path) -> None:
-    world = World(tmp_path / "db", keys=5, seats=2, seat_claims=2, challenge_blocks=6)
+def test_what_has_no_seat_can_be_challenged_in_the_first_window_only(tmp_path: Path) -> None:
+    """Else whoever squats on architectures could reveal one forgery at a time, to keep the seats pending."""
+    world = World(tmp_path / "db", keys=5, seats=1, challenge_blocks=4)
+    forged, squatter = world.find(1, 190), world.find(2, 110)
+    better = world.find(2, 195, genotype=squatter.genotype)
+    world.facts.forged.update((forged.leaves[2], squatter.leaves[2]))
+    reveals = world.competition({1: [forged, squatter], 2: [better], 3: [world.find(3, 180)]})
+    for _ in range(2):
+        world.mint()
+    world.mint(world.challenge(world.keys[4], reveals[1][0].id))
+    assert world.pending == (reveals[3][0].id,)
+    refused(world, world.challenge(world.keys[4], reveals[1][1].id), NotApplicable, "challenge_closed")
+    world.mint(world.challenge(world.keys[4], reveals[3][0].id))  # no fraud
+
+
+def test_revoking_what_has_no_seat_changes_no_seat(tmp_path: Path) -> None:
+    world = World(tmp_path / "db", keys=5, seats=2, challenge_blocks=6)
     bad = [world.find(n, 120 - n) for n in range(3)]
     world.facts.forged.update(find.leaves[2] for find in bad)
     reveals = world.competition({1: bad, 2: [world.find(7, 180), world.find(8, 170)]})
-    won = tuple(reveal.id for reveal in reveals[2])
+    group = records.seat_group(world.chain.state, 0)
     for reveal in reveals[1]:
         world.mint(world.challenge(world.keys[3], reveal.id))
-        assert world.result(reveal.id).revoked and world.pending == won
+        assert world.result(reveal.id).revoked and records.seat_group(world.chain.state, 0) == group
 
 
 def test_where_nobody_is_left_the_seats_stay_as_they_were(world: World) -> None:
@@ -238,16 +256,15 @@ def test_at_most_so_many_challenges_a_block(world: World) -> None:
     world.mint(world.challenge(world.keys[3], two, segment=2))
 
 
-def test_the_window_ends_and_the_bond_comes_back(two_seats: World) -> None:
+def test_in_the_last_block_of_the_window_all_rewards_are_there_to_be_taken(two_seats: World) -> None:
     world = two_seats
-    forged, second, _ = settled_fraud(world)
+    forged, second, third = settled_fraud(world)
     settled = records.epoch(world.chain.state, 0)
     assert settled is not None and settled.settled_height == world.chain.height
     closes = settled.settled_height + CONSENSUS.challenge_blocks
     while world.chain.height < closes - 2:
         world.mint()
     key = world.keys[3]
-    # In the last block of the window everything that was ever paid for the result is still there to be taken.
     rewards = sum(
         output.amount
         for height in range(1, world.chain.height + 1)
@@ -258,16 +275,32 @@ def test_the_window_ends_and_the_bond_comes_back(two_seats: World) -> None:
     before = world.balance(key)
     world.mint(world.challenge(key, forged))
     assert world.chain.height == closes - 1
-    refused(world, world.challenge(key, second), NotApplicable, "challenge_closed")
     assert world.balance(key) == before - FEE + at_stake // 2
+    world.activate()
+    assert world.chain.height == closes - 1 + CONSENSUS.challenge_blocks, "the window has begun anew"
+    assert records.active_seats(world.chain.state) == (third, second)
+    refused(world, world.challenge(key, second), NotApplicable, "challenge_closed")
+
+
+def test_bonds_come_back_with_the_window_and_those_of_seats_when_they_end(two_seats: World) -> None:
+    world = two_seats
+    bond, miner = CONSENSUS.reveal_bond, world.keys[2]
+    first = world.competition({2: [world.find(n, 180 - n) for n in range(5)]})[2]
     assert records.bonded_epochs(world.chain.state) == (0,)
-    world.mint_to(16)
-    block = world.mint()
-    outputs = CoinbaseBody.decode(block.transactions[0].body).outputs
-    bonds = [output for output in outputs if output.amount == 2 * CONSENSUS.reveal_bond]
-    assert [output.address for output in bonds] == [world.keys[2].address]  # one line for two results
-    assert records.bonded_epochs(world.chain.state) == () and world.result(second).bond == 0
-    assert accounts.account(world.chain.state, accounts.ESCROW).balance == 1001 * 8
+
+    def returned() -> list[int]:
+        outputs = CoinbaseBody.decode(world.block_at(world.chain.height).transactions[0].body).outputs
+        return [output.amount for output in outputs if output.address == miner.address and output.amount % bond == 0]
+
+    world.activate()
+    assert returned() == [3 * bond], "one output for all results that have no seat"
+    assert records.bonded_epochs(world.chain.state) == ()
+    assert [world.result(reveal.id).bond for reveal in first] == [bond, bond, 0, 0, 0]
+    world.competition({3: [world.find(7, 170)]})
+    world.activate()
+    assert returned() == [2 * bond] and world.result(first[0].id).bond == 0
+    held = accounts.account(world.chain.state, accounts.ESCROW).balance
+    assert held == bond + 1001 * records.need_task(world.chain.state, world.result(first[0].id).task).epochs_left
 
 
 def test_a_long_gap_does_not_close_the_window(world: World) -> None:
@@ -289,7 +322,7 @@ def test_bonds_of_one_epoch_at_a_time_are_released(tmp_path: Path) -> None:
         bonded = records.bonded_epochs(world.chain.state)
         assert bonded == tuple(range(max(0, n - 1), n + 1))
         held = accounts.account(world.chain.state, accounts.ESCROW).balance
-        assert held == 2 * CONSENSUS.reveal_bond * len(bonded)
+        assert held == 2 * CONSENSUS.reveal_bond * min(3, n + 1)  # those of the active seats as well
 
 
 def test_a_reorganisation_undoes_a_revocation(two_seats: World) -> None:

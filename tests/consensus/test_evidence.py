@@ -83,6 +83,14 @@ def test_a_block_whose_own_seat_is_lost_in_it_is_paid_nothing(world: World) -> N
     assert accounts.supply(world.chain.state) == supply - FEE - (at_stake - at_stake // 2)
 
 
+def test_a_pending_seat_cannot_be_accused(world: World) -> None:
+    """It mints nothing. Else its owner could let heirs come in, and so the window begin anew, whenever it likes."""
+    pending = world.competition({2: [world.find(1, 180)]})[2][0].id
+    header = dataclasses.replace(world.chain.tip, seat=pending, minter=world.keys[2].public)
+    both = [dataclasses.replace(header, height=n).signed(world.keys[2], world.rules.network) for n in (1, 2)]
+    refused(world, world.evidence(world.keys[4], *both), NotApplicable, "seat_pending")
+
+
 def test_the_other_seat_of_the_same_key_may_have_signed_the_second(world: World) -> None:
     """On two branches the slot may belong to two seats of one owner; it may use only one of them."""
     world.competition({2: [world.find(1, 180), world.find(2, 170)]})

@@ -236,9 +236,8 @@ def test_escrow_holds_what_is_still_owed_whatever_happens(tmp_path: Path, seed: 
             compete(world, split if dice.random() < 0.6 else None, score=dice.choice((99, 150)))
         left = records.task(world.chain.state, record.id)
         assert left is not None and (left.epochs_left or not left.splits)
+        epochs = (records.epoch(world.chain.state, n) for n in range(current(world).number + 1))
         bonds = sum(
-            result.bond
-            for number in records.bonded_epochs(world.chain.state)
-            for result in records.results_of(world.chain.state, records.need_epoch(world.chain.state, number))
+            result.bond for each in epochs if each is not None for result in records.results_of(world.chain.state, each)
         )
         assert escrow(world) == left.epochs_left * BOUNTY + len(left.splits) * DEPOSIT + bonds

@@ -63,7 +63,7 @@ def check(world: World) -> None:
             assert {result.id for result in records.results_of(state, epoch) if result.seated} == set(epoch.winners)
         if group in window.pending:
             ids = [result.id for result in rank(records.results_of(state, epoch), SPEC.baseline_correct)]
-            assert epoch.winners == tuple(ids[: parameters.seats_left(epoch.revoked)])
+            assert epoch.winners == tuple(ids[: parameters.seats])
     world.check_supply()
 
 

@@ -64,7 +64,7 @@ LEDGER = LedgerParameters(
 )
 CONSENSUS = ConsensusParameters(
     genesis_time=0, slot_milliseconds=1000, epoch_slots=20, commit_close=8, reveal_open=11, reveal_close=16,
-    beacon_grace=2, seats=3, seat_epochs=1, seat_claims=4, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
+    beacon_grace=2, seats=3, seat_epochs=1, rescue_slots=40, commits_per_epoch=8, commit_leaves=16,
     commit_deposit=1000, reveals_per_block=8, payout_entries=4, vdf_discriminant_bits=256, vdf_iterations=2000,
     max_model_bytes=1 << 20, max_dataset_bytes=1 << 20, max_tasks=4, reveal_bond=700, challenge_blocks=24,
     challenge_deposit=900, challenges_per_block=2, max_segment_macs=10**12, max_state_bytes=1 << 28, key_slots=2,

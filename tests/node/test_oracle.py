@@ -113,8 +113,7 @@ async def test_a_model_is_judged_on_the_split_that_the_key_opens(parts) -> None:
     remote[trained.leaves[-1]] = trained.model
     epoch = EpochRecord(
         number=0, task=bytes(32), seed=bytes(32), bounty=0, sealed=artifact_id(sealed), key=key, boundary=bytes(32),
-        beacon=bytes([3]) * 32, commits=0, results=0, settled=False, void=False, settled_height=0, revoked=0,
-        winners=(),
+        beacon=bytes([3]) * 32, commits=0, results=0, settled=False, void=False, settled_height=0, winners=(),
     )  # fmt: skip
     model = decode_model(trained.model, graph)
     picked = draw_samples(epoch.beacon, len(secret), spec.eval_samples)

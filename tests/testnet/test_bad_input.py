@@ -155,8 +155,8 @@ def test_testnet_that_runs_already_or_whose_folder_is_broken(tmp_path: Path) -> 
     assert str(ports["node3"][1]) in line and "in use" in line
     genesis = tmp_path / "net" / "genesis.json"
     kept = genesis.read_text()
-    genesis.write_text(kept.replace('"seat_claims"', '"seat_windows"'))
-    assert "seat_claims" in complaint("testnet", "--data", tmp_path / "net")
+    genesis.write_text(kept.replace('"challenge_blocks"', '"challenge_slots"'))
+    assert "challenge_blocks" in complaint("testnet", "--data", tmp_path / "net")
     genesis.write_text(kept)
     (tmp_path / "net" / "ports.json").write_text("rubbish")
     assert "mend or delete" in complaint("testnet", "--data", tmp_path / "net")

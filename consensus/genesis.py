@@ -64,7 +64,8 @@ class Genesis(Record):
             raise ValueError(f"there could come to be more than {AMOUNT_MAX} units")
         tables = (self.consensus.seats + 1) * self.consensus.payout_entries
         deposits = self.consensus.commits_per_epoch + 1  # of commits, and of sealed splits to their publisher
-        if tables + deposits + self.consensus.results_per_epoch > MAX_COINBASE_OUTPUTS:
+        bonds = self.consensus.results_per_epoch + self.consensus.seats  # of one epoch, and of seats that end
+        if tables + deposits + bonds > MAX_COINBASE_OUTPUTS:
             raise ValueError(f"a settling coinbase could need more than {MAX_COINBASE_OUTPUTS} outputs")
         if self.ledger.coinbase_maturity < self.consensus.challenge_blocks:
             raise ValueError(

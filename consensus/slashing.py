@@ -80,8 +80,7 @@ def _share_out(state: Overlay, taken: int, reporter: bytes) -> None:
 
 def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRecord, height: int) -> None:
     """Take what was revoked out of a settled competition. While its seats are pending they go to whom they belong
-    without it: who comes in takes the place of who goes, and all others keep theirs. Then they can be challenged for as
-    long as at first."""
+    without it; where others come in, all can be challenged for as long as at first."""
     window = records.seat_window(state)
     group = next((group for group in window.pending if group.epoch == epoch.number), None)
     if group is None:
@@ -95,7 +94,7 @@ def _rank_again(state: Overlay, parameters: ConsensusParameters, epoch: EpochRec
             records.write(state, records.RESULT + result.id, dataclasses.replace(result, seated=not result.seated))
     records.write_epoch(state, dataclasses.replace(epoch, winners=winners))
     closes = group.closes if set(winners) <= set(group.seats) else parameters.challenge_close(height)
-    changed = SeatGroup(epoch.number, closes, _placed(group.seats, winners))
+    changed = SeatGroup(epoch.number, closes, winners)
     pending = tuple(changed if other is group else other for other in window.pending)
     kept = tuple(found for found in pending if found.seats)
     records.write(state, records.WINDOW, dataclasses.replace(window, pending=kept))
@@ -112,10 +111,3 @@ def _drop(state: Overlay, window: SeatWindow, epoch: EpochRecord) -> None:
     groups = tuple(group for group in left if group.seats)
     if groups != window.groups:
         records.write(state, records.WINDOW, dataclasses.replace(window, groups=groups))
-
-
-def _placed(seats: tuple[bytes, ...], winners: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """`winners`, those that had `seats` in their old places."""
-    coming = [winner for winner in winners if winner not in seats]
-    places = [seat if seat in winners else coming.pop(0) if coming else None for seat in seats]
-    return (*(seat for seat in places if seat is not None), *coming)

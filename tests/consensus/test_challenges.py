@@ -66,12 +66,12 @@ def test_a_proven_fraud_costs_bond_and_immature_rewards(two_seats: World) -> Non
     assert (revoked.revoked, revoked.seated, revoked.bond, revoked.reward) == (True, False, 0, 0)
 
 
-def test_the_seat_goes_to_the_next_rank_in_the_same_place(two_seats: World) -> None:
+def test_the_seat_goes_to_the_next_rank(two_seats: World) -> None:
     world = two_seats
     forged, second, third = settled_fraud(world)
     assert world.pending == (forged, second)
     world.mint(world.challenge(world.keys[3], forged))
-    assert world.pending == (third, second)
+    assert world.pending == (second, third)
     epoch = records.epoch(world.chain.state, 0)
     assert epoch is not None and epoch.winners == (second, third)
     assert world.result(third).seated and world.result(third).reward == 0
@@ -101,7 +101,7 @@ def test_a_forgery_without_a_seat_that_kept_another_from_counting(two_seats: Wor
     ids = [reveals[2][0].id, reveals[3][0].id, reveals[3][1].id]
     assert world.pending == (ids[1], ids[2])
     world.mint(world.challenge(world.keys[4], reveals[1][0].id))
-    assert world.pending == (ids[1], ids[0])
+    assert world.pending == (ids[0], ids[1])
     assert [world.result(id).seated for id in ids] == [True, True, False]
     assert world.result(ids[2]).reward > 0, "what was paid to an honest result stays paid"
 
@@ -278,7 +278,7 @@ def test_in_the_last_block_of_the_window_all_rewards_are_there_to_be_taken(two_s
     assert world.balance(key) == before - FEE + at_stake // 2
     world.activate()
     assert world.chain.height == closes - 1 + CONSENSUS.challenge_blocks, "the window has begun anew"
-    assert records.active_seats(world.chain.state) == (third, second)
+    assert records.active_seats(world.chain.state) == (second, third)
     refused(world, world.challenge(key, second), NotApplicable, "challenge_closed")
 
 

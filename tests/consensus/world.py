@@ -314,7 +314,7 @@ class World:
 
     @property
     def pending(self) -> tuple[bytes, ...]:
-        """Seats that can still be challenged, in their places."""
+        """Seats that can still be challenged."""
         return records.pending_seats(self.chain.state)
 
     def activate(self) -> None:

@@ -65,7 +65,7 @@ def test_censoring_seats():
     found = attacked("censor", 0.3, seeds=range(10), **LARGE)
     assert round(30 * found["void"]) <= 2
     assert found["seats"] <= found["compute"] + 0.1
-    assert attacked("censor", 0.75, seeds=(0, 1, 2))["void"] > 0
+    assert attacked("censor", 0.75, seeds=(0, 1, 2), epochs=5)["void"] > 0
 
 
 def test_silent_seats():
@@ -144,9 +144,9 @@ def test_more_forged_results_than_can_be_challenged():
 
 @pytest.mark.long
 def test_forged_first_competition():
-    """Forgeries win all of the first competition, and of every other. Harmless up to six tenths, of the bootstrap seats
-    as well, which mint until the window is full. With nearly all of these, no challenge gets in."""
-    found = attacked("fake-first", 0.6, seeds=range(6), **LARGE)
+    """Forgeries win all of the first competition, and of every other. Harmless up to a half, of the bootstrap seats as
+    well, which mint until the window is full. With nearly all of these, no challenge gets in."""
+    found = attacked("fake-first", 0.5, seeds=range(6), **LARGE)
     assert found["caught"] == found["offences"] > 100
     assert found["held"] == found["spendable"] == 0
     assert attacked("fake-first", 0.9, epochs=5)["held"] > 0.8

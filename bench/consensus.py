@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from bench import consensus_blocks, consensus_detection, consensus_simulated
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -25,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Figures by part."""
+    torch.set_num_threads(1)  # as nodes and miners compute
     figures: dict[str, Any] = {}
     for name in options.part or PARTS:
         figures.update(PARTS[name](options))

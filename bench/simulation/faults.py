@@ -61,7 +61,9 @@ class Faults:
 def random_case(seed: int, nodes: int = 20, miners: int = 12, epochs: int = 5) -> tuple[Setting, Faults]:
     """A network with random faults, and misbehaving owners of up to a third of its seats.
 
-    Faults end well before the last epoch does; a partition lasts at most half of `max_rollback`.
+    Faults end well before the last epoch does, and within `max_rollback` slots from genesis: a node that comes late
+    into a partition could else be apart from the others for longer, which splits a network for good. A partition
+    lasts at most half of that.
     """
     rng = random.Random(f"{seed} faults")
     setting = Setting(nodes, miners, epochs, seed).with_parameters(seat_epochs=rng.choice((2, 3)))
@@ -78,7 +80,7 @@ def random_case(seed: int, nodes: int = 20, miners: int = 12, epochs: int = 5) -
         loss=rng.choice((0.0, 0.01, 0.05)),
         offsets=offsets,
     )
-    last = setting.consensus.epoch_slots * (epochs - 2)
+    last = min(setting.consensus.epoch_slots * (epochs - 2), setting.ledger.max_rollback)
     partitions = []
     if rng.random() < 0.6:
         start = rng.uniform(2, last - 2)

@@ -43,7 +43,7 @@ class ConsensusParameters(Record):
     max_model_bytes: U32
     max_dataset_bytes: U32
     max_tasks: U32  # funded tasks that may wait at a time
-    reveal_bond: Amount  # in escrow for each result, until it can no longer be challenged
+    reveal_bond: Amount  # in escrow for each result, until it can no longer be challenged; of a seat, until that ends
     challenge_blocks: U32  # in which a result can be challenged, from settlement or since others came in
     challenge_deposit: Amount  # lost by whoever challenges a true result
     challenges_per_block: U32

@@ -153,6 +153,12 @@ def active_seats(state: StateView) -> tuple[bytes, ...]:
     return won if len(window.groups) == window.most else won + ids(state, BOOTSTRAP)
 
 
+def won_seats(state: StateView) -> tuple[bytes, ...]:
+    """Ids of all seats that competitions gave, active or pending."""
+    window = seat_window(state)
+    return tuple(seat for group in (*window.groups, *window.pending) for seat in group.seats)
+
+
 def pending_seats(state: StateView) -> tuple[bytes, ...]:
     """Ids of the seats that can still be challenged."""
     return tuple(seat for group in seat_window(state).pending for seat in group.seats)

@@ -53,10 +53,8 @@ class Justice:
         """Look at what a block of the chain did; fails the observer's way."""
         undo = chain.store.undo(block.header.height) or {}
         if records.WINDOW in undo:
-            window = records.seat_window(after)
-            for group in (*window.groups, *window.pending):
-                for seat in group.seats:
-                    self._check_seat(block, seat, after)
+            for seat in records.won_seats(after):
+                self._check_seat(block, seat, after)
         lost = set(records.ids(before, records.BOOTSTRAP)) - set(records.ids(after, records.BOOTSTRAP))
         for key in undo:
             if key.startswith(records.RESULT):

@@ -161,9 +161,7 @@ def _bad_seats(node: NodeAudit, epochs: list[EpochRecord]) -> list[str]:
     if not any(epoch.winners for epoch in epochs):
         return ["no competition has had a result"]
     state = node.chain.state
-    window = records.seat_window(state)
-    won = {seat for group in (*window.groups, *window.pending) for seat in group.seats}
-    unbacked = [seat for seat in won if records.result(state, seat) is None]
+    unbacked = [seat for seat in records.won_seats(state) if records.result(state, seat) is None]
     return [f"seat {seat.hex()[:16]} is not held by a result" for seat in unbacked]
 
 
